@@ -1,0 +1,242 @@
+"""An experiment: which algorithm learns from which task with which model and options.
+
+It holds names and plain options only, so it can be written to `run.json`, sent to another process
+and built there from what is installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from corelab import config
+from corelab.components import KINDS, Kind
+from corelab.errors import ConfigError
+from corelab.plugins import Offer, Plugins
+
+if TYPE_CHECKING:
+    from corelab.context import Context
+    from corelab.contracts import Algorithm
+    from corelab.runs import Run
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How the run is made: none of this changes what is learned, but for the two ends and threads."""
+
+    dir: Path = Path("runs")
+    """The folder below which the run's own directory is made."""
+    name: str = ""
+    """The name of the run's directory; made of the time, the algorithm and the task if empty."""
+    max_seconds: float | None = None
+    """Stop after so many seconds, those before a resume counted in."""
+    target: str = ""
+    """Stop when an evaluation reaches this, such as "eval/return >= 475"."""
+    eval_every: int | None = None
+    """Units between two evaluations; a tenth of the budget if not given, 0 for only at the end."""
+    eval_n: int | None = None
+    """Episodes or examples per evaluation; the algorithm's own choice if not given."""
+    log_every: int | None = None
+    """Units that one row of training metrics averages over; 1/200 of the budget if not given."""
+    checkpoint_every: int | None = None
+    """Units between two checkpoints, besides those that `checkpoint_seconds` asks for."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between two checkpoints."""
+    keep: int = 3
+    """How many of the newest checkpoints are kept, besides the best one."""
+    threads: int = 1
+    """Threads that torch computes with; another number may round differently."""
+    sinks: tuple[str, ...] = ("all",)
+    """The sinks that hear of this run: all that are installed, or just the ones named."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("keep", 1), ("threads", 1), ("log_every", 1), ("eval_every", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"run.{name} is at least {least}, got {value}")
+        from corelab.loop import Target
+
+        if self.target:
+            Target.parse(self.target)
+
+
+@dataclass(frozen=True)
+class Empty:
+    """No options."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is to be run, resolved: every option has a value and a source."""
+
+    plugins: Plugins
+    algorithm: Offer
+    task: Offer
+    model: Offer | None
+    options: Any
+    """An instance of `options_class`."""
+    sources: Mapping[str, str]
+
+    @property
+    def task_name(self) -> str:
+        """The task as it was named, which for a pattern is not the component's name."""
+        return getattr(self.options.task, "id", self.task.component.name)
+
+    def config(self) -> dict[str, Any]:
+        """The options as plain nested values: what `run.json` keeps and `--config` reads back."""
+        plain: dict[str, Any] = config.to_plain(self.options)
+        names = {"algorithm": self.algorithm.component.name, "task": self.task_name}
+        names["model"] = self.model.component.name if self.model else ""
+        for kind, offer in self.offers().items():
+            if self.plugins.clashes(offer):
+                names[kind] = offer.label(names[kind])
+        return {
+            "seed": plain["seed"],
+            "steps": plain["steps"],
+            "device": plain["device"],
+            **{kind: {"name": names[kind], **plain[kind]} for kind in KINDS},
+            "run": plain["run"],
+        }
+
+    def offers(self) -> dict[str, Offer]:
+        """Who offers each part, by kind."""
+        parts = {"algorithm": self.algorithm, "task": self.task, "model": self.model}
+        return {kind: offer for kind, offer in parts.items() if offer}
+
+    def build(self, context: Context) -> Algorithm:
+        """The algorithm, ready for its first step on the machine that CONTEXT tells of."""
+        task = self.plugins.load(self.task)(self.options.task)
+        model = None
+        if self.model:
+            model = functools.partial(
+                context.build, self.plugins.load(self.model), self.options.model
+            )
+        algorithm: Algorithm = self.plugins.load(self.algorithm)(
+            self.options.algorithm, task, model, context
+        )
+        return algorithm
+
+
+def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[str, str]) -> type:
+    """The dataclass of all options for these classes, as `corelab train ALGORITHM --help` shows it."""
+    from tyro.conf import arg
+
+    def annotated(kind: Any, text: str, name: str | None = None) -> Any:
+        return Annotated[kind, arg(name=name, help=text)]
+
+    nested = {
+        "run": RunConfig,
+        "algorithm": algorithm.Config,
+        "task": task.Config,
+        "model": model.Config if model else Empty,
+    }
+    budget = f"The budget, in {algorithm.unit}."
+    fields: list[tuple[str, Any, Any]] = [
+        ("task_name", annotated(str, "What to learn from.", "task"), field(default=names["task"])),
+        ("model_name", annotated(str, "The network.", "model"), field(default=names["model"])),
+        ("seed", annotated(int, "The root of every random stream."), field(default=0)),
+        ("steps", annotated(int, budget), field(default=algorithm.default_steps)),
+        ("device", annotated(str, "auto, cpu, cuda or cuda:N."), field(default="auto")),
+        *((name, kind, field(default_factory=kind)) for name, kind in nested.items()),
+    ]
+    summary = (algorithm.__doc__ or "").strip().split("\n")[0]
+    return dataclasses.make_dataclass(
+        "Options", fields, frozen=True, namespace={"__doc__": summary}
+    )
+
+
+def resolve(
+    algorithm: str,
+    *,
+    task: str | None = None,
+    model: str | None = None,
+    file: Path | None = None,
+    argv: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
+    source: str = "python",
+    plugins: Plugins | None = None,
+) -> Experiment:
+    """The experiment described by these names, a FILE, VALUES (dotted or nested) and ARGV.
+
+    What comes later wins. ConfigError or PluginError, each one sentence, for whatever does not
+    exist or does not fit.
+    """
+    plugins = plugins or Plugins()
+    offer = plugins.find("algorithm", algorithm)
+    cls = plugins.load(offer)
+    written = config.from_file(file) if file else {}
+    names = {kind: _pop_name(written, kind) for kind in KINDS}
+    if names["algorithm"] and plugins.find("algorithm", names["algorithm"]) is not offer:
+        raise ConfigError(f"{file}: is for {names['algorithm']!r}, not for {algorithm!r}")
+    names["task"] = task or names["task"] or cls.default_task
+    names["model"] = model or names["model"] or cls.default_model
+    if not names["task"]:
+        raise ConfigError(f"{algorithm} has no task of its own: name one with --task")
+    task_offer = plugins.find("task", names["task"], offer)
+    task_cls = plugins.load(task_offer)
+    model_offer = plugins.find("model", names["model"], offer) if names["model"] else None
+    model_cls = plugins.load(model_offer) if model_offer else None
+    options = options_class(cls, task_cls, model_cls, names)
+    known = {o.name: o for o in config.options(options) if not o.name.endswith("_name")}
+
+    bare_task = plugins.split_owner(names["task"])[1]
+    layers = [
+        *config.from_mapping(cls.presets.get(bare_task, {}), known, f"preset for {bare_task}"),
+        *config.from_mapping(written, known, str(file)),
+        *config.from_mapping(values or {}, known, source),
+        *config.from_command_line(argv, known),
+    ]
+    if task_offer.component.pattern:
+        layers.append(config.Assignment("task.id", (bare_task,), "name of the task"))
+    filled, sources = config.fill(options, layers)
+    if filled.steps < 1:
+        raise ConfigError(f"steps is at least 1, got {filled.steps}")
+    return Experiment(plugins, offer, task_offer, model_offer, filled, sources)
+
+
+def _pop_name(written: dict[str, Any], kind: Kind) -> str:
+    """Take the name of the KIND out of what a file says: `task = "x"` or `[task] name = "x"`."""
+    entry = written.get(kind)
+    if isinstance(entry, dict):
+        written[kind] = {k: v for k, v in entry.items() if k != "name"}
+        return str(entry.get("name", ""))
+    return str(written.pop(kind, ""))
+
+
+def train(
+    algorithm: str,
+    *,
+    task: str | None = None,
+    model: str | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    config: Path | str | None = None,
+    run_dir: Path | str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Run:
+    """Train ALGORITHM and return the finished run.
+
+    TASK and MODEL are names as `corelab plugins` lists them. STEPS is the budget in the algorithm's
+    own unit. CONFIG is a TOML file; OPTIONS are dotted, `{"algorithm.lr": 3e-4}`, and win over it.
+    The run's own directory is made below RUN_DIR. Any `CorelabError` is one sentence; the run's
+    directory then holds whatever was computed before it.
+    """
+    from corelab.local import start
+
+    given = {"steps": steps, "seed": seed, "device": device}
+    values: dict[str, Any] = {k: v for k, v in given.items() if v is not None}
+    if run_dir is not None:
+        values["run.dir"] = run_dir
+    experiment = resolve(
+        algorithm,
+        task=task,
+        model=model,
+        file=Path(config) if config is not None else None,
+        values={**values, **(options or {})},
+    )
+    return start(experiment)

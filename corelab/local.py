@@ -1,0 +1,229 @@
+"""The runtime of one process: runs the loop here and keeps the run's directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from corelab.context import Context, find_device
+from corelab.contracts import Algorithm
+from corelab.errors import CheckpointError, CorelabError, DivergedError, RunError
+from corelab.experiments import Experiment
+from corelab.loop import Plan, Position, drive
+from corelab.media import Images, Video
+from corelab.plugins import one_line, warn
+from corelab.runs import Run
+from corelab.state import load_tree, save_tree, tensors_sha256
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or a request to end: the run stopped between two steps and made a checkpoint."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(f"{run.path}: interrupted; go on with `corelab resume {run.path}`")
+        self.run = run
+
+
+class LocalRecorder:
+    """Keeps a run in its directory and tells the sinks."""
+
+    def __init__(self, run: Run, experiment: Experiment, context: Context) -> None:
+        self.run = run
+        self.context = context
+        self.plugins = experiment.plugins
+        chosen = experiment.options.run.sinks
+        self.sinks = tuple(self.plugins.sinks) if "all" in chosen else chosen
+        self.signalled = 0
+        self._complained: set[str] = set()
+        self._recorded = 0.0
+
+    def restore(self, algorithm: Algorithm) -> Position:
+        """Bring everything to the newest whole checkpoint; say so if a newer one was damaged."""
+        place, passed = self.run.checkpoints.newest_whole()
+        for sentence in passed:
+            self.say(sentence)
+        if place is None and passed:
+            raise CheckpointError(
+                f"{self.run.path}: no checkpoint is whole, so it cannot be resumed"
+            )
+        position = Position()
+        if place is not None:
+            algorithm.load(place / "algorithm")
+            loop = load_tree(place / "loop")
+            self.context.load_state_dict(loop["streams"])
+            position = Position(**loop["position"])
+            self.run.note(f"resumed from {place.name}")
+        if self.run.record["sessions"]:
+            self.run.resumed_at = algorithm.progress
+        session = {"began": time.time(), "progress": algorithm.progress, "pid": os.getpid()}
+        self.run.update(
+            status="running", error=None, sessions=[*self.run.record["sessions"], session]
+        )
+        self.tell("corelab_run_started")
+        return position
+
+    def log(
+        self,
+        progress: int,
+        metrics: Mapping[str, float],
+        media: Mapping[str, Images | Video],
+        position: Position,
+    ) -> None:
+        """Tell the sinks, and run.json at most once in a second."""
+        self.tell("corelab_run_logged", progress=progress, metrics=metrics, media=media)
+        if time.monotonic() - self._recorded >= 1.0:
+            self._recorded = time.monotonic()
+            self.run.update(progress=progress, elapsed=position.elapsed, best=position.best)
+
+    def save(self, algorithm: Algorithm, position: Position, best: bool) -> None:
+        """Make a checkpoint of the algorithm, the streams and the position."""
+
+        def fill(directory: Path) -> None:
+            (directory / "algorithm").mkdir()
+            algorithm.save(directory / "algorithm")
+            state = {
+                "streams": self.context.state_dict(),
+                "position": dataclasses.asdict(position),
+            }
+            save_tree(directory / "loop", state)
+
+        self.run.checkpoints.write(algorithm.progress, fill, best)
+        self.run.update(progress=algorithm.progress, elapsed=position.elapsed, best=position.best)
+
+    def stop(self) -> str:
+        """ "interrupted" once a signal has come."""
+        return "interrupted" if self.signalled else ""
+
+    def tell(self, hook: str, **facts: Any) -> None:
+        """Call HOOK of the run's sinks."""
+        self.plugins.tell(hook, self.sinks, self._complain, run=self.run, **facts)
+
+    def say(self, sentence: str) -> None:
+        """Tell the person and log.txt."""
+        warn(sentence)
+        self.run.note(sentence)
+
+    def _complain(self, sentence: str) -> None:
+        if sentence not in self._complained:
+            self._complained.add(sentence)
+            self.say(sentence)
+
+
+def start(experiment: Experiment) -> Run:
+    """Run EXPERIMENT from its beginning in a new directory."""
+    check_sinks(experiment)
+    find_device(experiment.options.device)
+    run = Run.create(experiment)
+    with run.lock():
+        return _execute(run, experiment)
+
+
+def resume(run: Run, steps: int | None = None) -> Run:
+    """Go on with RUN from its newest whole checkpoint, to STEPS instead of its budget if given."""
+    run = Run(run.path)
+    with run.lock():
+        run = Run(run.path)  # as its last writer left it
+        experiment = run.experiment(**({} if steps is None else {"steps": steps}))
+        _compare_versions(run, experiment)
+        if steps is not None:
+            run.update(steps=steps, config=experiment.config())
+        return _execute(run, experiment)
+
+
+def _compare_versions(run: Run, experiment: Experiment) -> None:
+    for kind, offer in experiment.offers().items():
+        then = run.record["plugins"][kind]["version"]
+        if then != offer.plugin.version:
+            warn(
+                f"{run.path}: the {kind} was {offer.plugin.distribution} {then}, now it is "
+                f"{offer.plugin.version}: the weights may differ from those of an unbroken run"
+            )
+
+
+def check_sinks(experiment: Experiment) -> None:
+    """RunError if `run.sinks` names one that is not installed."""
+    from corelab.errors import hint
+
+    known = {*experiment.plugins.sinks, "all"}
+    for name in experiment.options.run.sinks:
+        if name not in known:
+            raise RunError(f"run.sinks: there is no sink {name!r}; {hint(name, known)}")
+
+
+def _execute(run: Run, experiment: Experiment) -> Run:
+    options = experiment.options
+    context = Context(options.seed, find_device(options.device), options.steps, options.run.threads)
+    recorder = LocalRecorder(run, experiment, context)
+    error: BaseException | None = None
+    try:
+        with context.owning_globals(), _signals(recorder):
+            algorithm = experiment.build(context)
+            reason = drive(algorithm, Plan.of(options, algorithm), recorder)
+        if reason == "interrupted":
+            raise Interrupted(run)
+        run.update(status="done", stopped_by=reason, weights_sha256=_weights(run))
+    except BaseException as caught:
+        error = caught
+        _record_failure(run, caught)
+        raise
+    finally:
+        recorder.tell("corelab_run_ended", error=error)
+    return run
+
+
+def _record_failure(run: Run, error: BaseException) -> None:
+    """Keep what ended the run. Whatever else goes wrong here must not hide it."""
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    if isinstance(error, DivergedError):
+        whole, _ = run.checkpoints.newest_whole()
+        kept = f"the last good checkpoint is {whole}" if whole else "there was no checkpoint yet"
+        error.args = (f"{run.path}: {error}; {kept}",)
+    if status == "failed" and not isinstance(error, CorelabError):
+        run.note("".join(traceback.format_exception(error)))
+    run.note(f"{status}: {one_line(error)}")
+    try:
+        run.update(status=status, error=one_line(error))
+    except CorelabError as full:
+        warn(str(full))
+
+
+def _weights(run: Run) -> str | None:
+    """The hash of the learned weights in the last checkpoint; of its whole state if it has none."""
+    algorithm = run.checkpoints.pick() / "algorithm"
+    for name in ("weights.safetensors", "state.safetensors"):
+        if (algorithm / name).exists():
+            return tensors_sha256(algorithm / name)
+    return None
+
+
+@contextmanager
+def _signals(recorder: LocalRecorder) -> Iterator[None]:
+    """The first Ctrl-C (or SIGTERM) ends the run after the step it is in, the second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: Any) -> None:
+        recorder.signalled += 1
+        if recorder.signalled > 1:
+            raise KeyboardInterrupt
+        print(
+            "\ncorelab: stopping after this step and saving; once more to stop at once",
+            file=sys.stderr,
+        )
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

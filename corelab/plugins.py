@@ -1,0 +1,315 @@
+"""Finds plugins by their entry points and keeps a broken one from hurting the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from typing import Any
+
+import pluggy
+
+from corelab import hooks
+from corelab.components import KINDS, Component, Kind
+from corelab.errors import ConfigError, CorelabError, PluginError, hint
+
+GROUP = "corelab"
+"""The entry-point group in which plugins announce their index modules."""
+ALLOW = "CORELAB_PLUGINS"
+"""Environment variable: comma-separated plugins or distributions to load; all when it is not set."""
+SINK_HOOKS = ("corelab_run_started", "corelab_run_logged", "corelab_run_ended")
+
+_REQUIRED = {
+    "task": ("Config",),
+    "model": ("Config",),
+    "algorithm": (
+        *("Config", "unit", "default_task", "default_model", "default_steps", "best"),
+        *("highlights", "presets", "step", "save", "load"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An installed plugin: an entry point and the distribution that owns it."""
+
+    name: str
+    distribution: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A component and the plugin that offers it."""
+
+    component: Component
+    plugin: Plugin
+
+    def label(self, name: str = "") -> str:
+        """How it is told apart from another of the same name."""
+        return f"{self.plugin.distribution}:{name or self.component.name}"
+
+
+def identify(distribution: Distribution | None) -> tuple[str, str]:
+    """Name and version of DISTRIBUTION, read without parsing its whole metadata."""
+    header = (distribution.read_text("METADATA") or "") if distribution else ""
+    fields = dict(
+        line.split(": ", 1) for line in header.split("\n\n", 1)[0].splitlines() if ": " in line
+    )
+    return fields.get("Name", "unknown"), fields.get("Version", "")
+
+
+def installed() -> dict[str, str]:
+    """Every installed distribution and its version."""
+    return dict(sorted(identify(d) for d in distributions()))
+
+
+def one_line(error: BaseException) -> str:
+    """What ERROR says, on one line."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, CorelabError) else f"{type(error).__name__}: {text}"
+
+
+class Plugins:
+    """What is installed: the offers of every plugin, the sinks, and what is broken and why."""
+
+    def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
+        self.offers: list[Offer] = []
+        self.sinks: dict[str, tuple[Plugin, str]] = {}
+        """Plugins that listen to runs, by name, each with its summary."""
+        self.broken: dict[Plugin, str] = {}
+        self._manager = pluggy.PluginManager("corelab")
+        self._manager.add_hookspecs(hooks)
+        found = entry_points(group=GROUP) if entries is None else entries
+        owners: dict[str, tuple[str, str]] = {}
+        listed = []
+        for entry in sorted(found, key=lambda e: (e.name, e.value)):
+            where = str(getattr(entry.dist, "_path", entry.value))
+            if where not in owners:
+                owners[where] = identify(entry.dist)
+            listed.append((entry, Plugin(entry.name, *owners[where])))
+        for entry, plugin in _allowed(listed):
+            try:
+                self._add(entry, plugin)
+            except (Exception, SystemExit) as error:  # whatever a plugin does wrong stays its own
+                self.broken[plugin] = one_line(error)
+        self._mark_clashes()
+
+    def _add(self, entry: EntryPoint, plugin: Plugin) -> None:
+        module = entry.load()
+        wants = getattr(module, "corelab_api", None)
+        if not (isinstance(wants, tuple) and [type(n) for n in wants] == [int, int]):
+            raise PluginError(
+                "does not say which API it was written for: its index module needs "
+                f"`corelab_api = {hooks.API}`"
+            )
+        if wants[0] != hooks.API[0] or wants[1] > hooks.API[1]:
+            newer = wants > hooks.API
+            raise PluginError(
+                f"was written for corelab API {wants[0]}.{wants[1]}, this is "
+                f"{hooks.API[0]}.{hooks.API[1]}: "
+                + ("upgrade corelab-ml" if newer else f"upgrade {plugin.distribution}")
+            )
+        known = {n for n in vars(hooks) if n.startswith("corelab_")}
+        for name, value in vars(module).items():
+            if name.startswith("corelab_") and callable(value):
+                if name not in known:
+                    raise PluginError(f"there is no hook {name}; {hint(name, known, 'hooks')}")
+                if not hasattr(value, "corelab_impl"):
+                    raise PluginError(f"{name} is not marked with @hookimpl, so it is never called")
+        key = f"{plugin.distribution}:{plugin.name}"
+        if self._manager.has_plugin(key):
+            raise PluginError(f"{plugin.distribution} has two plugins called {plugin.name!r}")
+        self._manager.register(module, key)
+        try:
+            self._manager.check_pending()
+            offers = getattr(module, "corelab_components", tuple)()
+            for component in offers:
+                _check_component(component)
+        except BaseException:
+            self._manager.unregister(name=key)
+            raise
+        self.offers += [Offer(component, plugin) for component in offers]
+        if any(hasattr(module, hook) for hook in SINK_HOOKS):
+            summary = (module.__doc__ or "").strip().split("\n")[0]
+            self.sinks[plugin.name] = plugin, summary
+
+    def _mark_clashes(self) -> None:
+        """One distribution that offers a name twice cannot be told apart by its own name."""
+        groups: dict[tuple[str, str, str, str], list[Offer]] = defaultdict(list)
+        for o in self.offers:
+            c = o.component
+            groups[c.kind, c.provides, c.name, o.plugin.distribution].append(o)
+        for (kind, _, name, owner), offers in groups.items():
+            for offer in offers[1:]:
+                self.broken[offer.plugin] = f"{owner} offers the {kind} {name!r} twice"
+                self.offers.remove(offer)
+
+    def clashes(self, offer: Offer) -> list[Offer]:
+        """The offers of other distributions that have the same kind, interface and name."""
+        c = offer.component
+        return [
+            o
+            for o in self.offers
+            if (o.component.kind, o.component.provides, o.component.name)
+            == (c.kind, c.provides, c.name)
+            and o is not offer
+        ]
+
+    def find(self, kind: Kind, name: str, user: Offer | None = None) -> Offer:
+        """The offer called NAME (or `distribution:NAME`) that fits USER, the algorithm, if given.
+
+        PluginError: it is unknown, ambiguous, or provides what the algorithm does not use.
+        """
+        owner, name = self.split_owner(name)
+        candidates = [
+            o
+            for o in self.offers
+            if o.component.kind == kind and owner in ("", o.plugin.distribution)
+        ]
+        named = [
+            o
+            for o in candidates
+            if name in (o.component.name, f"{o.component.provides}/{o.component.name}")
+        ] or [
+            o for o in candidates if o.component.pattern and re.fullmatch(o.component.pattern, name)
+        ]
+        if not named:
+            raise PluginError(self._unknown(kind, name, candidates, user))
+        fitting = [o for o in named if user is None or o.component.provides in user.component.uses]
+        if not fitting and user:
+            raise PluginError(self._misfit(named[0], name, user))
+        if len(fitting) > 1:
+            one = {o.plugin for o in fitting}
+            choices = (
+                [f"{o.component.provides}/{name}" for o in fitting]
+                if len(one) == 1
+                else [o.label(name) for o in fitting]
+            )
+            raise PluginError(
+                f"{kind} {name!r} is offered by {' and '.join(sorted(map(str, one)))}: "
+                f"say which one you mean: {' or '.join(choices)}"
+            )
+        return fitting[0]
+
+    def split_owner(self, name: str) -> tuple[str, str]:
+        """`distribution:name` in two; ("", name) if it does not begin with a plugin's owner."""
+        prefix, colon, rest = name.partition(":")
+        owners = {_canonical(o.plugin.distribution): o.plugin.distribution for o in self.offers}
+        if colon and _canonical(prefix) in owners:
+            return owners[_canonical(prefix)], rest
+        return "", name
+
+    def _unknown(self, kind: Kind, name: str, candidates: list[Offer], user: Offer | None) -> str:
+        known = self.names(kind, user, candidates)
+        sentence = f"there is no {kind} {name!r}: {hint(name, known, 'installed')}"
+        if self.broken:
+            plugin, why = next(iter(self.broken.items()))
+            sentence += f" (plugin {plugin.name!r} of {plugin} is broken: {why})"
+        return sentence
+
+    def _misfit(self, offer: Offer, name: str, user: Offer) -> str:
+        c, u = offer.component, user.component
+        kinds = {o.component.provides for o in self.offers if o.component.kind == c.kind}
+        fit = [k for k in u.uses if k in kinds]
+        sentence = f"{c.kind} {name!r} is of the kind {c.provides!r}, and {u.name} "
+        if not fit:
+            return sentence + f"works without a {c.kind}"
+        return sentence + (
+            f"needs one of the kind {' or '.join(map(repr, fit))}: for example "
+            + ", ".join(self.names(c.kind, user)[:3])
+        )
+
+    def names(
+        self, kind: Kind, user: Offer | None = None, among: list[Offer] | None = None
+    ) -> list[str]:
+        """What people can type for KIND, examples of patterns included."""
+        return [
+            name
+            for o in (self.offers if among is None else among)
+            if o.component.kind == kind
+            and (user is None or o.component.provides in user.component.uses)
+            for name in (o.component.examples if o.component.pattern else [o.component.name])
+        ]
+
+    def load(self, offer: Offer) -> Any:
+        """The class behind OFFER. PluginError if it cannot be imported or is not what it says."""
+        c = offer.component
+        module, _, attribute = c.target.partition(":")
+        what = f"{c.kind} {c.name!r} of {offer.plugin}"
+        try:
+            loaded = getattr(importlib.import_module(module), attribute)
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{what} cannot be loaded: {one_line(error)}") from error
+        missing = [name for name in _REQUIRED[c.kind] if not hasattr(loaded, name)]
+        if missing:
+            raise PluginError(f"{what} cannot be used: {attribute} has no {', '.join(missing)}")
+        config = loaded.Config
+        if not (dataclasses.is_dataclass(config) and config.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+            raise PluginError(f"{what} cannot be used: its Config is not a frozen dataclass")
+        if any(field.name == "name" for field in dataclasses.fields(config)):
+            raise PluginError(f"{what} cannot be used: its Config may not have a field `name`")
+        return loaded
+
+    def tell(
+        self, hook: str, only: Iterable[str], report: Callable[[str], None], **facts: Any
+    ) -> None:
+        """Call HOOK of every sink named in ONLY; one that raises is reported and the rest go on."""
+        for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+            name = implementation.plugin_name.partition(":")[2]
+            if name in only:
+                try:
+                    implementation.function(*(facts[a] for a in implementation.argnames))
+                except Exception as error:
+                    report(
+                        f"the sink {name!r} failed in {hook} and was passed over: {one_line(error)}"
+                    )
+
+
+def _canonical(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _allowed(
+    listed: list[tuple[EntryPoint, Plugin]],
+) -> list[tuple[EntryPoint, Plugin]]:
+    allow = os.environ.get(ALLOW)
+    if allow is None:
+        return listed
+    names = {_canonical(name.strip()) for name in allow.split(",") if name.strip()}
+    answers = {p: {_canonical(p.name), _canonical(p.distribution)} for _, p in listed}
+    known = {name for both in answers.values() for name in both}
+    for name in sorted(names - known):
+        raise ConfigError(f"{ALLOW} allows {name!r}, which is not installed; {hint(name, known)}")
+    return [(entry, plugin) for entry, plugin in listed if answers[plugin] & names]
+
+
+def _check_component(component: Any) -> None:
+    if not isinstance(component, Component):
+        raise PluginError(f"corelab_components returned {component!r}, which is not a Component")
+    if component.kind not in KINDS:
+        raise PluginError(
+            f"component {component.name!r}: there is no kind {component.kind!r}; {hint(component.kind, KINDS)}"
+        )
+    if ":" not in component.target:
+        raise PluginError(
+            f'component {component.name!r}: target {component.target!r} is not "module:Class"'
+        )
+    if component.kind != "algorithm" and not component.provides:
+        raise PluginError(
+            f"component {component.name!r}: say which interface the {component.kind} provides"
+        )
+
+
+def warn(text: str) -> None:
+    """One line on standard error."""
+    print(f"corelab: {text}", file=sys.stderr)

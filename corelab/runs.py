@@ -1,0 +1,354 @@
+"""A run is a directory that explains itself."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import corelab
+from corelab.checkpoints import Checkpoints, write_atomically
+from corelab.errors import PluginError, RunError, StorageError
+from corelab.plugins import Offer, Plugins, installed
+
+if TYPE_CHECKING:
+    from corelab.contracts import Split
+    from corelab.experiments import Experiment
+    from corelab.media import Images, Video
+
+FORMAT = 1
+"""The layout of run directories that this corelab writes; it reads this one and older ones."""
+RECORD = "run.json"
+
+
+class Run:
+    """A run: what was asked for, what has come of it so far, and ways to go on with it."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Open the run directory PATH. RunError if it is none, or was made by a newer corelab."""
+        self.path = Path(path)
+        self.resumed_at: int | None = None
+        """Progress from which this session went on; None in a new run."""
+        try:
+            self.record: dict[str, Any] = json.loads((self.path / RECORD).read_text())
+            newer = self.record["format"] > FORMAT
+        except FileNotFoundError:
+            raise RunError(f"{self.path}: is not a run directory (it has no {RECORD})") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path / RECORD}: cannot be read ({error})") from error
+        if newer:
+            raise RunError(
+                f"{self.path}: was made by corelab {self.record.get('corelab')}, this is "
+                f"{corelab.__version__}: upgrade with pip install -U corelab-ml"
+            )
+
+    @classmethod
+    def create(cls, experiment: Experiment) -> Run:
+        """Make the directory of a new run. StorageError if that cannot be done."""
+        options, offers = experiment.options, experiment.offers()
+        algorithm = experiment.plugins.load(experiment.algorithm)
+        record = {
+            "format": FORMAT,
+            "corelab": corelab.__version__,
+            "api": list(corelab.API),
+            "status": "created",
+            "error": None,
+            "algorithm": experiment.algorithm.component.name,
+            "task": experiment.task_name,
+            "model": experiment.model.component.name if experiment.model else "",
+            "unit": algorithm.unit,
+            "steps": options.steps,
+            "progress": 0,
+            "elapsed": 0.0,
+            "best": {},
+            "highlights": list(algorithm.highlights),
+            "weights_sha256": None,
+            "config": experiment.config(),
+            "sources": dict(experiment.sources),
+            "plugins": {
+                kind: {"plugin": o.plugin.name, "distribution": o.plugin.distribution}
+                | {"version": o.plugin.version}
+                for kind, o in offers.items()
+            },
+            "argv": sys.argv,
+            "sessions": [],
+            "git": _git(),
+            "python": platform.python_version(),
+            "hardware": _hardware(),
+            "packages": installed(),
+        }
+        name = options.run.name or re.sub(
+            r"[^\w.+-]+",
+            "-",
+            f"{time.strftime('%Y%m%d-%H%M%S')}-{record['algorithm']}-{record['task']}-s{options.seed}",
+        )
+        path = _make_directory(options.run.dir, name, exact=bool(options.run.name))
+        write_atomically(path / RECORD, json.dumps(record, indent=1))
+        return cls(path)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("algorithm", "task", "model", "unit", "steps", "progress", "config", "best"):
+            return self.record[name]
+        raise AttributeError(name)
+
+    @property
+    def seed(self) -> int:
+        """The root of the run's random streams."""
+        return int(self.config["seed"])
+
+    @property
+    def highlights(self) -> tuple[str, ...]:
+        """The metrics that matter most."""
+        return tuple(self.record["highlights"])
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """What was saved."""
+        return Checkpoints(self.path / "checkpoints", self.config["run"]["keep"])
+
+    @property
+    def status(self) -> str:
+        """ "created", "running", "done", "interrupted", "failed", or "killed": said to be running,
+        but by no process that lives."""
+        status = str(self.record["status"])
+        if status in ("running", "created"):
+            try:
+                with self.lock():
+                    return "killed"
+            except RunError:
+                return "running"
+        return status
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process alone; the system lets go of it when the process ends.
+
+        RunError if another process has it.
+        """
+        try:
+            file = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise StorageError(f"{self.path}: cannot be written ({error.strerror})") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                owner = file.read().strip() or "another one"
+                raise RunError(
+                    f"{self.path}: is being written by another process ({owner}); wait for it or stop it"
+                ) from None
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+
+    def update(self, **facts: Any) -> None:
+        """Write FACTS into run.json."""
+        self.record.update(facts)
+        write_atomically(self.path / RECORD, json.dumps(self.record, indent=1))
+
+    def note(self, text: str) -> None:
+        """Add TEXT, with the time, to log.txt. What cannot be written is not worth failing for."""
+        try:
+            with (self.path / "log.txt").open("a") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        except OSError:
+            pass
+
+    def metrics(self) -> list[dict[str, float]]:
+        """Every row of metrics.jsonl, in the order of progress. RunError if there is none."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            raise RunError(f"{self.path}: has no metrics.jsonl; the sink `jsonl` writes it")
+        rows = []
+        for line in file.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:  # the last line of a run that was killed while it wrote
+                break
+        return rows
+
+    def experiment(self, **values: Any) -> Experiment:
+        """What was run, resolved again from what is installed now, with other VALUES if given.
+
+        PluginError that names the distribution to install if one is missing.
+        """
+        from corelab.experiments import resolve
+
+        plugins = Plugins()
+        for kind, owner in self.record["plugins"].items():
+            if not any(o.plugin.distribution == owner["distribution"] for o in plugins.offers):
+                name, version = owner["distribution"], owner["version"]
+                raise PluginError(
+                    f"{self.path}: needs the {kind} {self.record[kind]!r} of {name} {version}, "
+                    f"which is not installed here: pip install {name}=={version}"
+                )
+        config = self.config
+        experiment = resolve(
+            config["algorithm"]["name"],
+            task=config["task"]["name"],
+            model=config["model"]["name"] or None,
+            values=_without_names(config) | values,
+            source=RECORD,
+            plugins=plugins,
+        )
+        return experiment
+
+    def load(self, checkpoint: str = "last", device: str = "auto") -> Any:
+        """The algorithm as it was at CHECKPOINT ("last", "best" or a progress)."""
+        from corelab.context import Context, find_device
+
+        place = self.checkpoints.pick(checkpoint)
+        experiment = self.experiment()
+        context = Context(self.seed, find_device(device), self.steps)
+        with context.owning_globals():
+            algorithm = experiment.build(context)
+            algorithm.load(place / "algorithm")
+        return algorithm
+
+    def evaluate(
+        self,
+        n: int | None = None,
+        *,
+        split: Split = "test",
+        seed: int = 0,
+        checkpoint: str = "last",
+        device: str = "auto",
+    ) -> dict[str, Any]:
+        """Measure the run's CHECKPOINT on N episodes or examples: metrics, and media if it has any.
+
+        PluginError if the algorithm cannot be evaluated.
+        """
+        from corelab.contracts import Evaluates
+
+        algorithm = self.load(checkpoint, device)
+        if not isinstance(algorithm, Evaluates):
+            raise PluginError(f"{self.algorithm} has nothing to evaluate (it has no `evaluate`)")
+        return dict(algorithm.evaluate(split, n, seed))
+
+    def sample(
+        self,
+        n: int | None = None,
+        *,
+        seed: int = 0,
+        checkpoint: str = "last",
+        device: str = "auto",
+        **options: Any,
+    ) -> Images | Video:
+        """N samples of what the run has learned; OPTIONS are the algorithm's own.
+
+        PluginError if the algorithm cannot sample.
+        """
+        from corelab.contracts import Samples
+
+        algorithm = self.load(checkpoint, device)
+        if not isinstance(algorithm, Samples):
+            raise PluginError(f"{self.algorithm} has nothing to sample (it has no `sample`)")
+        chosen = {} if n is None else {"n": n}
+        return algorithm.sample(**chosen, seed=seed, **options)
+
+    def resume(self, steps: int | None = None) -> Run:
+        """Go on from the newest whole checkpoint, to STEPS if given, and return the finished run."""
+        from corelab.local import resume
+
+        return resume(self, steps)
+
+
+def runs(directory: Path | str = "runs") -> list[Run]:
+    """Every run below DIRECTORY, oldest first. RunError if there is no such directory."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise RunError(
+            f"{directory}: is not a directory; runs are made in `runs` unless --run.dir says otherwise"
+        )
+    found = []
+    for record in sorted(directory.glob(f"*/{RECORD}")):
+        try:
+            found.append(Run(record.parent))
+        except RunError as error:
+            from corelab.plugins import warn
+
+            warn(str(error))
+    return found
+
+
+def _without_names(config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: {k: v for k, v in value.items() if k != "name" or key == "run"}
+        if isinstance(value, dict)
+        else value
+        for key, value in config.items()
+    }
+
+
+def _make_directory(parent: Path, name: str, exact: bool) -> Path:
+    for attempt in range(1, 10_000):
+        path = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError:
+            if not parent.is_dir():
+                raise StorageError(f"{parent}: is a file; runs need a directory") from None
+            if exact:
+                raise RunError(
+                    f"{path}: exists already; resume it with `corelab resume {path}`, or choose another run.name"
+                ) from None
+        except OSError as error:
+            raise StorageError(f"{path}: cannot be made ({error.strerror or error})") from error
+        else:
+            return path
+    raise StorageError(f"{parent}: holds too many runs called {name}")
+
+
+def _git() -> dict[str, Any] | None:
+    """The commit of the repository one stands in, and whether files differ from it."""
+    if not shutil.which("git"):
+        return None
+
+    def ask(*words: str) -> str:
+        asked = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+        return asked.stdout.strip()
+
+    commit = ask("rev-parse", "--verify", "HEAD")
+    return {"commit": commit, "changed": bool(ask("status", "--porcelain"))} if commit else None
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (ValueError, OSError):
+        memory = float("nan")
+    return {
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "system": platform.platform(),
+    }
+
+
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

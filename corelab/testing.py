@@ -1,0 +1,210 @@
+"""The conformance checks: what a plugin must pass before anyone should rely on it.
+
+`corelab check MODULE` runs them, and so does `check_plugin("module")` in the plugin's own tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, Literal
+
+HEAVY = ("torch", "ray", "gymnasium", "numpy", "sklearn", "tensorboard", "matplotlib", "jax")
+"""What an index module must not import."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one check came out."""
+
+    name: str
+    subject: str
+    outcome: Literal["passed", "failed", "skipped"]
+    why: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.outcome:<8}{self.name} ({self.subject})"
+        return f"{line}: {self.why}" if self.why else line
+
+
+class _Skip(Exception):
+    """This check has nothing to look at, and why."""
+
+
+def check_plugin(module: str, iterations: int = 4) -> list[Result]:
+    """Run every check on the plugin with the index module MODULE, installed or not.
+
+    Each algorithm is stepped ITERATIONS times on its default task, twice, once saved and loaded
+    half-way, on the CPU and, if there is one, on the GPU.
+    """
+    results = [_run("import_is_light", module, lambda: _import_is_light(module))]
+    if results[0].outcome == "failed":
+        return results
+    from corelab.plugins import GROUP, Plugins
+
+    found = list(entry_points(group=GROUP))
+    own = [e for e in found if e.value == module] or [EntryPoint(module, module, GROUP)]
+    plugins = Plugins([own[0], *(e for e in found if e.value != module)])
+
+    def is_accepted() -> None:
+        for plugin, why in plugins.broken.items():
+            assert plugin.name != own[0].name, why
+
+    results.append(_run("index_is_accepted", module, is_accepted))
+    for offer in [o for o in plugins.offers if o.plugin.name == own[0].name]:
+        checks = [*_of_any(plugins, offer)]
+        if offer.component.kind == "algorithm":
+            checks += _of_algorithm(plugins, offer, iterations)
+        for name, look in checks:
+            results.append(_run(name, f"{offer.component.kind} {offer.component.name}", look))
+    return results
+
+
+def _run(name: str, subject: str, look: Callable[[], None]) -> Result:
+    try:
+        look()
+    except _Skip as why:
+        return Result(name, subject, "skipped", str(why))
+    except (Exception, SystemExit) as error:
+        from corelab.plugins import one_line
+
+        text = str(error) if isinstance(error, AssertionError) else one_line(error)
+        return Result(name, subject, "failed", text)
+    return Result(name, subject, "passed")
+
+
+def _import_is_light(module: str) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); import {module}; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"cannot be imported: {done.stderr.strip().splitlines()[-1]}"
+    heavy = sorted(set(HEAVY) & set(done.stdout.split()))
+    assert not heavy, f"imports {', '.join(heavy)}: import them in the component's own module"
+
+
+Check = tuple[str, Callable[[], None]]
+
+
+def _of_any(plugins: Any, offer: Any) -> Iterator[Check]:
+    from corelab import config
+
+    def loads() -> None:
+        plugins.load(offer)
+
+    def options_are_explained() -> None:
+        silent = [o.name for o in config.options(plugins.load(offer).Config) if not o.help]
+        assert not silent, f"no sentence stands under {', '.join(silent)}"
+
+    def options_survive_a_file() -> None:
+        cls = plugins.load(offer).Config
+        known = {o.name: o for o in config.options(cls)}
+        plain = json.loads(json.dumps(config.to_plain(cls())))
+        again, _ = config.fill(cls, config.from_mapping(plain, known, "file"))
+        assert config.to_plain(again) == plain, f"{plain} came back as {config.to_plain(again)}"
+
+    yield "loads", loads
+    yield "options_are_explained", options_are_explained
+    yield "options_survive_a_file", options_survive_a_file
+
+
+def _of_algorithm(plugins: Any, offer: Any, iterations: int) -> Iterator[Check]:
+    import torch
+
+    from corelab.context import Context
+    from corelab.experiments import resolve
+
+    name = offer.component.name
+
+    def make(seed: int, device: str = "cpu") -> tuple[Any, Any]:
+        experiment = resolve(name, values={"seed": seed}, plugins=plugins)
+        context = Context(seed, torch.device(device), experiment.options.steps)
+        return experiment.build(context), context
+
+    def trace(algorithm: Any, n: int) -> list[dict[str, float]]:
+        return [{k: float(v) for k, v in algorithm.step().items()} for _ in range(n)]
+
+    def content(algorithm: Any) -> dict[str, str]:
+        from corelab.checkpoints import _sha256
+
+        with tempfile.TemporaryDirectory() as folder:
+            algorithm.save(Path(folder))
+            return {p.name: _sha256(p) for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+
+    def fresh(seed: int, device: str = "cpu", steps: int = iterations) -> tuple[Any, Any]:
+        algorithm, context = make(seed, device)
+        with context.owning_globals():
+            return algorithm, trace(algorithm, steps)
+
+    def metrics_are_finite_and_progress_counts() -> None:
+        algorithm, _ = make(0)
+        for row, before in ((trace(algorithm, 1)[0], 0), (trace(algorithm, 1)[0], 1)):
+            assert algorithm.progress > before, "step() does not count in `progress`"
+            wrong = [k for k, v in row.items() if not math.isfinite(v)]
+            assert not wrong, f"not finite: {', '.join(wrong)}"
+
+    def same_seed_same_metrics() -> None:
+        assert fresh(3)[1] == fresh(3)[1], "two runs with one seed differ"
+
+    def other_seed_other_metrics() -> None:
+        assert fresh(3)[1] != fresh(4)[1], "the seed changes nothing"
+
+    def resumed_equals_unbroken() -> None:
+        whole, context = make(5)
+        with context.owning_globals(), tempfile.TemporaryDirectory() as folder:
+            trace(whole, iterations)
+            whole.save(Path(folder))
+            streams = context.state_dict()
+            expected = trace(whole, iterations)
+            resumed, context = make(5)
+            resumed.load(Path(folder))
+            context.load_state_dict(streams)
+            assert trace(resumed, iterations) == expected, "metrics differ after load()"
+        assert content(resumed) == content(whole), (
+            "the state differs after load() and as many steps"
+        )
+
+    def evaluation_leaves_training_alone() -> None:
+        algorithm, context = make(6)
+        if not hasattr(algorithm, "evaluate"):
+            raise _Skip("it has no evaluate()")
+        with context.owning_globals():
+            trace(algorithm, 1)
+            before, streams = content(algorithm), str(context.state_dict())
+            first = _numbers(algorithm.evaluate("validation", 2, 0))
+            assert _numbers(algorithm.evaluate("validation", 2, 0)) == first, "it is not repeatable"
+            assert content(algorithm) == before, "evaluate() changes the algorithm's state"
+            assert str(context.state_dict()) == streams, "evaluate() draws from the run's streams"
+
+    def travels_to_a_worker() -> None:
+        experiment = resolve(name, plugins=plugins)
+        options = experiment.options
+        for part in (options.algorithm, options.task, options.model):
+            assert pickle.loads(pickle.dumps(part)) == part, f"{part} does not survive pickling"
+            assert dataclasses.is_dataclass(part)
+
+    def runs_on_a_gpu() -> None:
+        if not torch.cuda.is_available():
+            raise _Skip("there is no GPU here")
+        fresh(0, "cuda", 2)
+
+    yield "metrics_are_finite_and_progress_counts", metrics_are_finite_and_progress_counts
+    yield "same_seed_same_metrics", same_seed_same_metrics
+    yield "other_seed_other_metrics", other_seed_other_metrics
+    yield "resumed_equals_unbroken", resumed_equals_unbroken
+    yield "evaluation_leaves_training_alone", evaluation_leaves_training_alone
+    yield "travels_to_a_worker", travels_to_a_worker
+    yield "runs_on_a_gpu", runs_on_a_gpu
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in results.items() if hasattr(v, "__float__")}
