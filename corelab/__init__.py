@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from corelab.contracts import Algorithm, Evaluates, Model, Samples, Split, Task
     from corelab.experiments import train
     from corelab.media import Images, Video
-    from corelab.runs import Run, runs
+    from corelab.runs import Run, find_runs
     from corelab.state import Saved
 
 __version__ = "0.1.0"
@@ -55,8 +55,8 @@ __all__ = [
     "StorageError",
     "Task",
     "Video",
+    "find_runs",
     "hookimpl",
-    "runs",
     "train",
 ]
 
@@ -65,7 +65,7 @@ _LAZY = {
     "contracts": ("Algorithm", "Evaluates", "Model", "Samples", "Split", "Task"),
     "experiments": ("train",),
     "media": ("Images", "Video"),
-    "runs": ("Run", "runs"),
+    "runs": ("Run", "find_runs"),
     "state": ("Saved",),
 }
 

@@ -112,7 +112,7 @@ class Checkpoints:
         return ""
 
     def pick(self, which: str = "last") -> Path:
-        """The checkpoint "last", "best", or of a given progress. CheckpointError if it is not whole."""
+        """The checkpoint "last", "best" or of a progress. CheckpointError if it is not whole."""
         found = self.all()
         if not found:
             raise CheckpointError(f"{self.directory}: there is no checkpoint yet")
@@ -132,8 +132,8 @@ class Checkpoints:
         return place
 
     def newest_whole(self) -> tuple[Path | None, list[str]]:
-        """Where to go on from, and a sentence for each newer checkpoint that had to be passed over."""
-        passed = []
+        """Where to go on from, and a sentence for each newer one that had to be passed over."""
+        passed: list[str] = []
         for place in reversed(self.all()):
             fault = self.fault(place)
             if not fault:

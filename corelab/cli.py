@@ -1,35 +1,8 @@
-"""The command line: one function for each verb.
-
-Exit codes: 0 done; 1 the run failed by an error of its own, or a check did; 2 bad input or a
-failure that one sentence explains; 130 interrupted. Nothing heavy is imported before it is needed.
-"""
-
-from __future__ import annotations
-
-import argparse
-import json
-import os
-import sys
-import textwrap
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
-
-from corelab import __version__
-from corelab.components import KINDS, Kind
-from corelab.errors import ConfigError, CorelabError, PluginError, hint
-from corelab.plugins import Offer, Plugins, one_line, warn
-
-if TYPE_CHECKING:
-    from corelab.config import Option
-    from corelab.runs import Run
-
-USAGE = """\
-usage: corelab VERB ...
+"""usage: corelab VERB ...
 
   train ALGORITHM       train it; the last line printed is the run's directory
   resume RUN            go on with a run that was stopped, to bit-identical weights
-  runs                  list runs: status, progress, best evaluation
+  runs [FOLDER]         list runs: status, progress, best evaluation
   eval RUN              measure what a run has learned on the test split
   sample RUN -o FILE    draw samples: a grid of images, or a video
   plugins               list what is installed, and what is broken and why
@@ -42,20 +15,24 @@ usage: corelab VERB ...
 exit codes: 0 done, 1 the run failed, 2 bad input (one sentence says what), 130 interrupted
 """
 
-TRAIN_USAGE = """\
-usage: corelab train ALGORITHM [--task NAME] [--model NAME] [OPTIONS]
+from __future__ import annotations
 
-  --task NAME           what to learn from
-  --model NAME          the network
-  --seed N              the root of every random stream
-  --steps N             the budget, in the algorithm's own unit
-  --device NAME         auto, cpu, cuda or cuda:N
-  --config FILE         options from a TOML file, or from the run.json of a run to repeat
-  --dry-run             print the options as they would be used, and where each comes from
-  --run.dir FOLDER      the folder below which the run's directory is made
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-  corelab train ALGORITHM --help tells every option of the algorithm, its task and its model.
-"""
+from corelab import __version__
+from corelab.components import KINDS
+from corelab.errors import ConfigError, CorelabError, hint
+from corelab.plugins import Plugin, Plugins, one_line, warn
+
+if TYPE_CHECKING:
+    from corelab.runs import Run
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,62 +42,59 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(f"{self.prog}: {message}; see {self.prog} --help")
 
 
-def _parser(verb: str, text: str) -> _Parser:
-    return _Parser(prog=f"corelab {verb}", description=text, allow_abbrev=False)
+def _parser(verb: str) -> _Parser:
+    about = VERBS[verb].__doc__
+    return _Parser(prog=f"corelab {verb}", description=about, allow_abbrev=False)
 
 
-def _take(words: list[str], flag: str) -> str | None:
-    """Remove `FLAG value` or `FLAG=value` from WORDS and return the last value given."""
-    value = None
-    for i in reversed(range(len(words))):
-        if words[i] == flag:
-            if i + 1 == len(words) or words[i + 1].startswith("--"):
-                raise ConfigError(f"command line: {flag} needs a value")
-            taken = words.pop(i + 1)
-        elif words[i].startswith(f"{flag}="):
-            taken = words[i].partition("=")[2]
-        else:
-            continue
-        del words[i]
-        value = taken if value is None else value
-    return value
+def _whole(text: str) -> int:
+    """TEXT as a whole number, 1e6 included."""
+    number = float(text)
+    if number != int(number) or number < 0:
+        raise ValueError
+    return int(number)
+
+
+_whole.__name__ = "whole number"  # argparse names the type by it
 
 
 def train(argv: list[str]) -> int:
-    """Train an algorithm."""
+    """usage: corelab train ALGORITHM [--task NAME] [--model NAME] [OPTIONS]
+
+    --task NAME           what to learn from
+    --model NAME          the network
+    --seed N              the root of every random stream
+    --steps N             the budget, in the algorithm's own unit
+    --device NAME         auto, cpu, cuda or cuda:N
+    --config FILE         options from a TOML file, or from the run.json of a run to repeat
+    --dry-run             print the options as they would be used, and where each comes from
+    --run.dir FOLDER      the folder below which the run's directory is made
+
+    corelab train ALGORITHM --help tells every option of the algorithm, its task and its model.
+    """  # noqa: D400, D415 - this docstring is the help text
     if not argv or argv[0] in ("-h", "--help"):
-        names = ", ".join(Plugins().names("algorithm"))
-        print(f"{TRAIN_USAGE}\nalgorithms: {names}")
+        first, _, rest = (train.__doc__ or "").partition("\n")
+        print(f"{first}\n{textwrap.indent(textwrap.dedent(rest), '  ')}")
+        print(f"algorithms: {', '.join(Plugins().names('algorithm'))}")
         return 0
     algorithm, *words = argv
     if algorithm.startswith("-"):
-        raise ConfigError(f"train: name an algorithm before {algorithm}, as in `corelab train ppo`")
-    asks_help = any(w in ("-h", "--help") for w in words)
-    dry = "--dry-run" in words
-    words = [w for w in words if w not in ("-h", "--help", "--dry-run")]
+        raise ConfigError(f"train: name an algorithm before {algorithm}: `corelab train ppo …`")
+    switches = {"-h", "--help", "--dry-run"}.intersection(words)
+    words = [w for w in words if w not in switches]
     task, model, file = (_take(words, f"--{name}") for name in ("task", "model", "config"))
 
     from corelab.experiments import resolve
 
-    experiment = resolve(
-        algorithm, task=task, model=model, file=Path(file) if file else None, argv=words
-    )
-    if asks_help:
+    path = Path(file) if file else None
+    experiment = resolve(algorithm, task=task, model=model, file=path, argv=words)
+    if switches & {"-h", "--help"}:
         import tyro
 
-        options = experiment.options
-        text = (
-            f"{type(options).__doc__} Options may also stand in a TOML file given with --config; "
-            "--dry-run prints what would be used."
-        )
-        tyro.cli(
-            type(options),
-            default=options,
-            args=["--help"],
-            prog=f"corelab train {algorithm}",
-            description=text,
-        )
-    if dry:
+        cls, prog = type(experiment.options), f"corelab train {algorithm}"
+        text = f"{cls.__doc__} Options may stand in a TOML file, too: --config FILE."
+        tyro.cli(cls, default=experiment.options, args=["--help"], prog=prog, description=text)
+    if "--dry-run" in switches:
         plan = {"config": experiment.config(), "sources": experiment.sources}
         print(json.dumps(plan, indent=2))
         return 0
@@ -131,64 +105,59 @@ def train(argv: list[str]) -> int:
     return 0
 
 
+def _take(words: list[str], flag: str) -> str | None:
+    """Remove every `FLAG value` and `FLAG=value` from WORDS and return the last value given."""
+    value = None
+    while at := [i for i, w in enumerate(words) if w == flag or w.startswith(f"{flag}=")]:
+        word = words.pop(at[0])
+        if word != flag:
+            value = word.partition("=")[2]
+        elif at[0] < len(words) and not words[at[0]].startswith("--"):
+            value = words.pop(at[0])
+        else:
+            raise ConfigError(f"command line: {flag} needs a value")
+    return value
+
+
 def resume(argv: list[str]) -> int:
-    """Go on with a run."""
-    parser = _parser("resume", "Go on with a run from its newest whole checkpoint.")
+    """Go on with a run from its newest whole checkpoint."""
+    parser = _parser("resume")
     parser.add_argument("run", type=Path, help="the run's directory")
-    parser.add_argument("--steps", help="a new budget, in the algorithm's unit")
+    parser.add_argument("--steps", type=_whole, help="a new budget, in the algorithm's unit")
     args = parser.parse_args(argv)
 
     from corelab.runs import Run
 
-    steps = None if args.steps is None else _whole(args.steps, "--steps")
-    print(Run(args.run).resume(steps).path)
+    print(Run(args.run).resume(args.steps).path)
     return 0
 
 
-def _whole(text: str, flag: str) -> int:
-    try:
-        number = float(text)
-        if number == int(number) and number >= 0:
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise ConfigError(f"command line: {flag} takes a whole number, got {text!r}")
-
-
 def runs(argv: list[str]) -> int:
-    """List runs."""
-    parser = _parser("runs", "List the runs in a folder: status, progress and best evaluation.")
+    """List the runs in a folder: status, progress and best evaluation."""
+    parser = _parser("runs")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs"))
     parser.add_argument("--json", action="store_true", help="as one JSON list")
     args = parser.parse_args(argv)
 
-    import corelab.runs
+    from corelab.runs import find_runs
 
-    found = corelab.runs.runs(args.folder)
+    found = find_runs(args.folder)
     if args.json:
         keys = ("algorithm", "task", "model", "unit", "steps", "progress", "best", "weights_sha256")
-        rows = [
-            {"run": str(r.path), "status": r.status, "seed": r.seed}
-            | {key: r.record[key] for key in keys}
-            for r in found
-        ]
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([_row(run) | {k: run.record[k] for k in keys} for run in found], indent=2))
         return 0
     table = [("run", "status", "algorithm", "task", "progress", "best")]
     for run in found:
-        best = run.best
-        table.append(
-            (
-                str(run.path),
-                run.status,
-                run.algorithm,
-                run.task,
-                f"{run.progress:,}/{run.steps:,} {run.unit}",
-                f"{best['metric']} {best['value']:.4g} at {best['progress']:,}" if best else "-",
-            )
-        )
+        progress, best = f"{run.progress:,}/{run.steps:,} {run.unit}", "-"
+        if b := run.best:
+            best = f"{b['metric']} {b['value']:.4g} at {b['progress']:,}"
+        table.append((str(run.path), run.status, run.algorithm, run.task, progress, best))
     _print_table(table)
     return 0
+
+
+def _row(run: Run) -> dict[str, Any]:
+    return {"run": str(run.path), "status": run.status, "seed": run.seed}
 
 
 def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -197,37 +166,26 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
 
 
-def _of_a_run(verb: str, text: str) -> _Parser:
-    parser = _parser(verb, text)
+def _parser_of_a_run(verb: str) -> _Parser:
+    parser = _parser(verb)
     parser.add_argument("run", type=Path, help="the run's directory")
-    parser.add_argument("-n", help="how many; the algorithm's own choice if not given")
-    parser.add_argument("--seed", default="0", help="the seed (default: 0)")
-    parser.add_argument(
-        "--checkpoint", default="last", help="last, best, or a progress (default: last)"
-    )
+    parser.add_argument("-n", type=_whole, help="how many (default: the algorithm's choice)")
+    parser.add_argument("--seed", type=_whole, default=0, help="the seed (default: 0)")
+    which = "last, best, or a progress (default: last)"
+    parser.add_argument("--checkpoint", default="last", help=which)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     return parser
 
 
 def _common(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "n": None if args.n is None else _at_least_one(args.n),
-        "seed": _whole(args.seed, "--seed"),
-        "checkpoint": args.checkpoint,
-        "device": args.device,
-    }
-
-
-def _at_least_one(text: str) -> int:
-    number = _whole(text, "-n")
-    if number < 1:
+    if args.n == 0:
         raise ConfigError("command line: -n is at least 1")
-    return number
+    return {key: getattr(args, key) for key in ("n", "seed", "checkpoint", "device")}
 
 
 def evaluate(argv: list[str]) -> int:
     """Measure what a run has learned."""
-    parser = _of_a_run("eval", "Measure what a run has learned.")
+    parser = _parser_of_a_run("eval")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     args = parser.parse_args(argv)
@@ -238,17 +196,16 @@ def evaluate(argv: list[str]) -> int:
     results = run.evaluate(split=args.split, **_common(args))
     numbers = {k: float(v) for k, v in results.items() if hasattr(v, "__float__")}
     if args.json:
-        place = run.checkpoints.pick(args.checkpoint)
-        facts = {"run": str(run.path), "split": args.split, "progress": int(place.name)}
-        print(json.dumps(facts | {"metrics": numbers}))
+        progress = int(run.checkpoints.pick(args.checkpoint).name)
+        print(json.dumps(_row(run) | {"split": args.split, "progress": progress, **numbers}))
     else:
         _print_table([(name, f"{value:.6g}") for name, value in numbers.items()])
     return 0
 
 
 def sample(argv: list[str]) -> int:
-    """Draw samples from what a run has learned."""
-    parser = _of_a_run("sample", "Draw samples from what a run has learned.")
+    """Draw samples from what a run has learned. Further options are the algorithm's own."""
+    parser = _parser_of_a_run("sample")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     args, words = parser.parse_known_args(argv)
 
@@ -256,45 +213,22 @@ def sample(argv: list[str]) -> int:
     from corelab.runs import Run
 
     run = Run(args.run)
-    options = _sample_options(run.experiment())
+    options = config.from_signature(run.sampler(), besides=("self", "n", "seed"))
     known = [o.name for o in config.options(options)]
     chosen, _ = config.fill(options, config.from_command_line(words, known))
     media = run.sample(**_common(args), **vars(chosen))
     try:
         media.save(args.output)
     except OSError as error:
-        raise ConfigError(
-            f"{args.output}: cannot be written ({error.strerror or error})"
-        ) from error
+        reason = error.strerror or error
+        raise ConfigError(f"{args.output}: cannot be written ({reason})") from error
     print(args.output)
     return 0
 
 
-def _sample_options(experiment: Any) -> type:
-    """The keyword parameters of the algorithm's `sample`, besides n and seed, as a dataclass."""
-    import dataclasses
-    import inspect
-    import typing
-
-    method = getattr(experiment.plugins.load(experiment.algorithm), "sample", None)
-    if method is None:
-        name = experiment.algorithm.component.name
-        raise PluginError(f"{name} has nothing to sample (it has no `sample`)")
-    hints = typing.get_type_hints(method)
-    return dataclasses.make_dataclass(
-        "SampleOptions",
-        [
-            (p.name, hints[p.name], dataclasses.field(default=p.default))
-            for p in inspect.signature(method).parameters.values()
-            if p.name not in ("self", "n", "seed")
-        ],
-        frozen=True,
-    )
-
-
 def plugins(argv: list[str]) -> int:
-    """List what is installed."""
-    parser = _parser("plugins", "List what is installed, and what is broken and why.")
+    """List what is installed, and what is broken and why."""
+    parser = _parser("plugins")
     parser.add_argument("--json", action="store_true", help="as one JSON list")
     args = parser.parse_args(argv)
     rows = _plugin_rows(Plugins())
@@ -304,10 +238,11 @@ def plugins(argv: list[str]) -> int:
     table = [("kind", "name", "interface", "owner", "summary")]
     for row in rows:
         owner = f"{row['distribution']} {row['version']}"
-        if row["broken"]:
-            table.append((row["kind"], row["name"], "BROKEN", owner, row["broken"]))
-        else:
-            table.append((row["kind"], row["name"], row["interface"], owner, row["summary"]))
+        last = ("BROKEN", owner, row["broken"])
+        table.append(
+            (row["kind"], row["name"])
+            + (last if row["broken"] else (row["interface"], owner, row["summary"]))
+        )
     _print_table(table)
     return 0
 
@@ -315,31 +250,25 @@ def plugins(argv: list[str]) -> int:
 def _plugin_rows(found: Plugins) -> list[dict[str, Any]]:
     """One row for each component, each sink and each plugin that is broken."""
 
-    def row(kind: str, name: str, plugin: Any, **more: Any) -> dict[str, Any]:
+    def row(kind: str, name: str, plugin: Plugin, **more: Any) -> dict[str, Any]:
         facts = {"kind": kind, "name": name, "interface": "", "summary": "", "broken": None}
         owner = {"distribution": plugin.distribution, "version": plugin.version}
         return facts | {"plugin": plugin.name} | owner | more
 
     rows = []
     for offer in sorted(found.offers, key=lambda o: (o.component.kind, o.component.name)):
-        c, clash = offer.component, ""
-        if others := found.clashes(offer):
-            owners = " and ".join(str(o.plugin) for o in others)
-            clash = f"also offered by {owners}: name this one {offer.label()}"
+        c = offer.component
         name = f"{c.name} ({', '.join(c.examples)}, …)" if c.pattern else c.name
-        interface = c.provides or ", ".join(c.uses)
-        more = {"interface": interface, "summary": c.summary, "broken": clash or None}
-        rows.append(row(c.kind, name, offer.plugin, **more))
+        more = {"interface": c.provides or ", ".join(c.uses), "summary": c.summary}
+        rows.append(row(c.kind, name, offer.plugin, broken=found.clash(offer) or None, **more))
     for name, (plugin, summary) in sorted(found.sinks.items()):
         rows.append(row("sink", name, plugin, summary=summary))
-    for plugin, why in found.broken.items():
-        rows.append(row("plugin", plugin.name, plugin, broken=why))
-    return rows
+    return rows + [row("plugin", p.name, p, broken=why) for p, why in found.broken.items()]
 
 
 def show(argv: list[str]) -> int:
-    """The options of a component."""
-    parser = _parser("show", "The options of an algorithm, task or model, and its source.")
+    """Tell the options of an algorithm, task or model, and its source."""
+    parser = _parser("show")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("name")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
@@ -348,19 +277,13 @@ def show(argv: list[str]) -> int:
     from corelab import config
 
     found = Plugins()
-    offer = found.find(cast(Kind, args.kind), args.name)
-    component, cls = offer.component, found.load(offer)
-    options = list(config.options(cls.Config))
-    facts = {
-        "kind": component.kind,
-        "name": component.name,
-        "owner": str(offer.plugin),
-        "summary": component.summary,
-        "source": component.paper,
-        "interface": component.provides or ", ".join(component.uses),
-    }
-    if component.kind == "algorithm":
+    offer = found.find(args.kind, args.name)
+    c, cls = offer.component, found.load(offer)
+    facts = {"kind": c.kind, "name": c.name, "owner": str(offer.plugin), "summary": c.summary}
+    facts |= {"source": c.paper, "interface": c.provides or ", ".join(c.uses)}
+    if c.kind == "algorithm":
         facts |= {"unit": cls.unit, "best": cls.best, "presets": ", ".join(cls.presets)}
+    options = list(config.options(cls.Config))
     if args.json:
         listed = [
             {"name": o.name, "type": config.type_name(o.type), "help": o.help}
@@ -369,59 +292,44 @@ def show(argv: list[str]) -> int:
         ]
         print(json.dumps(facts | {"options": listed}, indent=2))
         return 0
-    for key, value in facts.items():
-        if value and key not in ("kind", "name"):
-            print(f"{key + ':':<11}{value}")
-    for option in options:
-        print(f"\n--{component.kind}.{_flag(option)}  {config.type_name(option.type)}")
-        print(textwrap.indent(f"{option.help} (default: {option.default})", "    "))
+    _print_table([(f"{key}:", value) for key, value in facts.items() if value])
+    for o in options:
+        print(f"\n--{c.kind}.{o.name.replace('_', '-')}  {config.type_name(o.type)}")
+        print(textwrap.indent(f"{o.help} (default: {o.default})", "    "))
     return 0
 
 
-def _flag(option: Option) -> str:
-    return option.name.replace("_", "-")
-
-
 def check(argv: list[str]) -> int:
-    """Run the conformance checks."""
-    parser = _parser("check", "Run the conformance checks on a plugin's index module.")
-    parser.add_argument("module", help="the module that the entry point names")
+    """Run the conformance checks on a plugin."""
+    parser = _parser("check")
+    parser.add_argument("module", help="the index module, which the entry point names")
     args = parser.parse_args(argv)
 
     from corelab.testing import check_plugin
 
-    sys.path.insert(0, os.getcwd())  # a plugin is checked before it is installed, too
+    sys.path.insert(0, str(Path.cwd()))  # a plugin is checked before it is installed, too
     report = check_plugin(args.module)
-    for result in report:
-        print(result)
-    failed = sum(r.outcome == "failed" for r in report)
-    skipped = sum(r.outcome == "skipped" for r in report)
+    print(*report, sep="\n")
+    outcomes = [result.outcome for result in report]
+    failed, skipped = outcomes.count("failed"), outcomes.count("skipped")
     print(f"{len(report) - skipped} checks ran, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
 
 def doctor(argv: list[str]) -> int:
-    """Say what this machine has."""
-    _parser("doctor", "Say what this machine has, and what is wrong with it.").parse_args(argv)
+    """Say what this machine has, and what is wrong with it."""
+    _parser("doctor").parse_args(argv)
 
     from corelab.doctor import examine
 
     findings = examine()
-    for finding in findings:
-        print(finding)
-    return 0 if all(f.well for f in findings) else 1
+    print(*findings, sep="\n")
+    return 0 if all(finding.well for finding in findings) else 1
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
-    "train": train,
-    "resume": resume,
-    "runs": runs,
-    "eval": evaluate,
-    "sample": sample,
-    "plugins": plugins,
-    "show": show,
-    "check": check,
-    "doctor": doctor,
+    f.__name__ if f is not evaluate else "eval": f
+    for f in (train, resume, runs, evaluate, sample, plugins, show, check, doctor)
 }
 
 
@@ -429,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb in ARGV (default: of this process) and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        print(__doc__, end="")
         return 0 if words else 2
     if words[0] in ("-V", "--version"):
         print(f"corelab {__version__}")

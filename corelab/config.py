@@ -7,14 +7,17 @@ that a value means the same wherever it is written. Where each value came from i
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import inspect
+import io
+import itertools
 import json
 import textwrap
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -56,6 +59,17 @@ def options(config: type, prefix: str = "") -> Iterator[Option]:
             yield Option(name, kind, default, sentences.get(field.name, ""))
 
 
+def from_signature(function: Callable[..., Any], besides: Container[str]) -> type:
+    """The parameters of FUNCTION, all with defaults, as a dataclass; not those named in BESIDES."""
+    hints = typing.get_type_hints(function)
+    fields = [
+        (p.name, hints[p.name], dataclasses.field(default=p.default))
+        for p in inspect.signature(function).parameters.values()
+        if p.name not in besides
+    ]
+    return dataclasses.make_dataclass("Options", fields, frozen=True)
+
+
 def field_help(config: type) -> dict[str, str]:
     """The string under each field of the dataclass CONFIG."""
     try:
@@ -65,7 +79,7 @@ def field_help(config: type) -> dict[str, str]:
     body = tree.body if isinstance(tree, ast.ClassDef) else []
     return {
         field.target.id: " ".join(str(text.value.value).split())
-        for field, text in zip(body, body[1:], strict=False)
+        for field, text in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(text, ast.Expr)
@@ -165,8 +179,8 @@ def from_command_line(argv: Sequence[str], known: Iterable[str]) -> Iterator[Ass
         if name not in known and last.startswith("no_") and f"{head}{dot}{last[3:]}" in known:
             name, given = f"{head}{dot}{last[3:]}", ["False"]
         if name not in known:
-            flags = (k.replace("_", "-") for k in known)
-            raise ConfigError(f"{source}: there is no option --{flag}; {hint(flag, flags)}")
+            flags = ("--" + k.replace("_", "-") for k in known)
+            raise ConfigError(f"{source}: there is no option --{flag}; {hint('--' + flag, flags)}")
         yield Assignment(name, tuple(given), source)
 
 
@@ -182,7 +196,8 @@ def fill(config: type, assignments: Iterable[Assignment]) -> tuple[Any, dict[str
 
     def read(chosen: Iterable[Assignment]) -> Any:
         argv = [word for a in chosen for word in _as_flags(a, known[a.name])]
-        return tyro.cli(config, args=argv, console_outputs=False, use_underscores=True)
+        with contextlib.redirect_stderr(io.StringIO()):  # tyro's boxes become one sentence
+            return tyro.cli(config, args=argv, use_underscores=True)
 
     try:
         instance = read(final.values())

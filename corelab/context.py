@@ -28,7 +28,7 @@ def derive(seed: int, *path: str | int) -> int:
 
 
 def find_device(name: str) -> torch.device:
-    """The device called NAME; "auto" is a GPU if there is one. `ConfigError` if there is none such."""
+    """The device called NAME; "auto" is a GPU if there is one. ConfigError if it is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -90,8 +90,8 @@ class Context:
         return module
 
     def shard(self, batch: T) -> T:
-        """This process's part of BATCH: the rows rank, rank + world, …"""
-        return batch[self.rank :: self.world] if self.world > 1 else batch  # type: ignore[index, no-any-return]
+        """The rows of BATCH that are this process's: every `world`-th one from `rank` on."""
+        return batch[self.rank :: self.world] if self.world > 1 else batch  # type: ignore[index]
 
     def seed_for(self, *path: str | int, shared: bool = False) -> int:
         """The seed of the stream PATH, for what cannot take a generator.
@@ -108,7 +108,7 @@ class Context:
         return self._streams[key]  # type: ignore[return-value]
 
     def generator(self, *path: str | int, shared: bool = False) -> torch.Generator:
-        """The torch generator of the stream PATH on this device, saved and restored with the run."""
+        """The torch generator, on this device, of the stream PATH; saved and restored likewise."""
         key = json.dumps(["torch", shared, *path])
         if key not in self._streams:
             generator = torch.Generator(self.device)
@@ -137,7 +137,8 @@ class Context:
     @contextmanager
     def owning_globals(self) -> Iterator[None]:
         """Within: the global generators are the run's own (dropout layers and third-party code draw
-        from them) and torch uses the run's number of threads. After: all of it as it was found."""
+        from them) and torch uses the run's number of threads. After: all of it as it was found.
+        """
         python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
         cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
         threads = torch.get_num_threads()

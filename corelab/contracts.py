@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, SupportsFloa
 
 if TYPE_CHECKING:
     from corelab.context import Context
-    from corelab.media import Images, Video
 
 Split = Literal["validation", "test"]
 """What an evaluation looks at: "validation" while training goes on, "test" when it is asked for."""
+
+
+@runtime_checkable
+class Media(Protocol):
+    """What people would rather look at than read, such as images or a video."""
+
+    def save(self, path: Path) -> None:
+        """Write it to PATH. ConfigError if that is not the name of such a file."""
 
 
 class Task(Protocol):
@@ -57,20 +64,22 @@ class Algorithm(Protocol):
     highlights: ClassVar[tuple[str, ...]]
     """The metrics to watch while it trains, in full: ("train/return", "eval/return")."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Options that suit a task better than the defaults: `{"CartPole-v1": {"algorithm.lr": 1e-3}}`."""
+    """Better defaults for a task: `{"CartPole-v1": {"algorithm.lr": 1e-3}}`."""
 
     progress: int
     """Units done so far. Part of what is saved."""
 
     def __init__(self, config: Any, task: Any, model: Any, context: Context) -> None:
         """Set up for the first step. MODEL is called with shapes and gives a network on the right
-        device with its weights drawn from the run's seed; it is None where no model is used."""
+        device with its weights drawn from the run's seed; it is None where no model is used.
+        """
 
     def step(self) -> Mapping[str, SupportsFloat]:
         """Do ONE iteration, count it in `progress` and return its metrics.
 
         It never loops over the budget, saves, logs or launches. A metric that this iteration has
-        no value for is left out."""
+        no value for is left out.
+        """
 
     def save(self, directory: Path) -> None:
         """Write everything that matters for going on into DIRECTORY (exists, empty)."""
@@ -85,15 +94,16 @@ class Evaluates(Protocol):
 
     def evaluate(
         self, split: Split = "test", n: int | None = None, seed: int = 0
-    ) -> Mapping[str, SupportsFloat | Images | Video]:
+    ) -> Mapping[str, SupportsFloat | Media]:
         """Measure on N episodes or examples of SPLIT (None: as many as make a good figure).
 
-        The same SEED gives the same figures, and training goes on as if it had not been called."""
+        The same SEED gives the same figures, and training goes on as if it had not been called.
+        """
 
 
 @runtime_checkable
 class Samples(Protocol):
     """An algorithm that can show what it has learned: generated images, a video of an episode."""
 
-    def sample(self, n: int = 64, seed: int = 0) -> Images | Video:
+    def sample(self, n: int = 64, seed: int = 0) -> Media:
         """N samples. More keyword parameters become options of `corelab sample`."""

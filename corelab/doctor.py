@@ -31,7 +31,7 @@ class Finding:
 def examine() -> list[Finding]:
     """Look at everything that a run depends on."""
     python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    found = [
+    return [
         Finding(True, "corelab", f"{corelab.__version__}, API {'.'.join(map(str, corelab.API))}"),
         Finding(True, "python", python),
         Finding(True, "torch", f"{torch.__version__}, {os.cpu_count()} cores"),
@@ -40,7 +40,6 @@ def examine() -> list[Finding]:
         _writable(Path.cwd()),
         *_plugins(),
     ]
-    return found
 
 
 def _gpus() -> list[Finding]:
@@ -79,13 +78,8 @@ def _plugins() -> list[Finding]:
         for plugin, why in found.broken.items()
     ]
     clashes = [
-        Finding(
-            False,
-            "plugin",
-            f"{o.component.kind} {o.component.name!r} is also offered by "
-            f"{found.clashes(o)[0].plugin}: name this one {o.label()}",
-        )
+        Finding(False, "plugin", f"{o.component.kind} {o.component.name!r} is {clash}")
         for o in found.offers
-        if found.clashes(o)
+        if (clash := found.clash(o))
     ]
     return [Finding(True, "plugins", count), *broken, *clashes]

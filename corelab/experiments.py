@@ -15,53 +15,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from corelab import config
 from corelab.components import KINDS, Kind
-from corelab.errors import ConfigError
+from corelab.errors import ConfigError, PluginError
+from corelab.loop import RunConfig
 from corelab.plugins import Offer, Plugins
 
 if TYPE_CHECKING:
     from corelab.context import Context
     from corelab.contracts import Algorithm
     from corelab.runs import Run
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """How the run is made: none of this changes what is learned, but for the two ends and threads."""
-
-    dir: Path = Path("runs")
-    """The folder below which the run's own directory is made."""
-    name: str = ""
-    """The name of the run's directory; made of the time, the algorithm and the task if empty."""
-    max_seconds: float | None = None
-    """Stop after so many seconds, those before a resume counted in."""
-    target: str = ""
-    """Stop when an evaluation reaches this, such as "eval/return >= 475"."""
-    eval_every: int | None = None
-    """Units between two evaluations; a tenth of the budget if not given, 0 for only at the end."""
-    eval_n: int | None = None
-    """Episodes or examples per evaluation; the algorithm's own choice if not given."""
-    log_every: int | None = None
-    """Units that one row of training metrics averages over; 1/200 of the budget if not given."""
-    checkpoint_every: int | None = None
-    """Units between two checkpoints, besides those that `checkpoint_seconds` asks for."""
-    checkpoint_seconds: float = 60.0
-    """Seconds between two checkpoints."""
-    keep: int = 3
-    """How many of the newest checkpoints are kept, besides the best one."""
-    threads: int = 1
-    """Threads that torch computes with; another number may round differently."""
-    sinks: tuple[str, ...] = ("all",)
-    """The sinks that hear of this run: all that are installed, or just the ones named."""
-
-    def __post_init__(self) -> None:
-        for name, least in (("keep", 1), ("threads", 1), ("log_every", 1), ("eval_every", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ConfigError(f"run.{name} is at least {least}, got {value}")
-        from corelab.loop import Target
-
-        if self.target:
-            Target.parse(self.target)
 
 
 @dataclass(frozen=True)
@@ -121,8 +82,8 @@ class Experiment:
         return algorithm
 
 
-def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[str, str]) -> type:
-    """The dataclass of all options for these classes, as `corelab train ALGORITHM --help` shows it."""
+def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[Kind, str]) -> type:
+    """The dataclass of all options for these classes: what `corelab train NAME --help` shows."""
     from tyro.conf import arg
 
     def annotated(kind: Any, text: str, name: str | None = None) -> Any:
@@ -174,6 +135,8 @@ def resolve(
         raise ConfigError(f"{file}: is for {names['algorithm']!r}, not for {algorithm!r}")
     names["task"] = task or names["task"] or cls.default_task
     names["model"] = model or names["model"] or cls.default_model
+    if names["model"] and not cls.default_model:
+        raise PluginError(f"{algorithm} works without a model, so it cannot use {names['model']!r}")
     if not names["task"]:
         raise ConfigError(f"{algorithm} has no task of its own: name one with --task")
     task_offer = plugins.find("task", names["task"], offer)

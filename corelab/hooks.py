@@ -21,7 +21,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from corelab.components import Component
-    from corelab.media import Images, Video
+    from corelab.contracts import Media
     from corelab.runs import Run
 
 API = (1, 0)
@@ -46,7 +46,7 @@ def corelab_run_started(run: Run) -> None:
 
 @hookspec
 def corelab_run_logged(
-    run: Run, progress: int, metrics: Mapping[str, float], media: Mapping[str, Images | Video]
+    run: Run, progress: int, metrics: Mapping[str, float], media: Mapping[str, Media]
 ) -> None:
     """RUN reported METRICS and MEDIA at PROGRESS, counted in `run.unit`."""
 

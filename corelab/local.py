@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from corelab.context import Context, find_device
-from corelab.contracts import Algorithm
+from corelab.contracts import Algorithm, Media
 from corelab.errors import CheckpointError, CorelabError, DivergedError, RunError
 from corelab.experiments import Experiment
-from corelab.loop import Plan, Position, drive
-from corelab.media import Images, Video
+from corelab.loop import Position, drive
 from corelab.plugins import one_line, warn
 from corelab.runs import Run
 from corelab.state import load_tree, save_tree, tensors_sha256
@@ -75,7 +74,7 @@ class LocalRecorder:
         self,
         progress: int,
         metrics: Mapping[str, float],
-        media: Mapping[str, Images | Video],
+        media: Mapping[str, Media],
         position: Position,
     ) -> None:
         """Tell the sinks, and run.json at most once in a second."""
@@ -100,7 +99,7 @@ class LocalRecorder:
         self.run.update(progress=algorithm.progress, elapsed=position.elapsed, best=position.best)
 
     def stop(self) -> str:
-        """ "interrupted" once a signal has come."""
+        """Say "interrupted" once a signal has come."""
         return "interrupted" if self.signalled else ""
 
     def tell(self, hook: str, **facts: Any) -> None:
@@ -167,7 +166,7 @@ def _execute(run: Run, experiment: Experiment) -> Run:
     try:
         with context.owning_globals(), _signals(recorder):
             algorithm = experiment.build(context)
-            reason = drive(algorithm, Plan.of(options, algorithm), recorder)
+            reason = drive(algorithm, options.steps, options.run, recorder)
         if reason == "interrupted":
             raise Interrupted(run)
         run.update(status="done", stopped_by=reason, weights_sha256=_weights(run))
@@ -207,7 +206,7 @@ def _weights(run: Run) -> str | None:
 
 @contextmanager
 def _signals(recorder: LocalRecorder) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) ends the run after the step it is in, the second one at once."""
+    """The first Ctrl-C or SIGTERM ends the run after the step it is in, the second at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

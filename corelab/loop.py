@@ -3,83 +3,61 @@
 from __future__ import annotations
 
 import math
-import operator
 import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from corelab.contracts import Algorithm, Evaluates
+from corelab.contracts import Algorithm, Evaluates, Media
 from corelab.errors import ConfigError, DivergedError, PluginError
-from corelab.media import Images, Video
 
 
 @dataclass(frozen=True)
-class Target:
-    """A figure at which a run may stop: "eval/return >= 475"."""
+class RunConfig:
+    """How the run is made. Only when it ends, and `threads`, can change what is learned."""
 
-    metric: str
-    compare: str
-    value: float
+    dir: Path = Path("runs")
+    """The folder below which the run's own directory is made."""
+    name: str = ""
+    """The name of the run's directory; made of the time, the algorithm and the task if empty."""
+    max_seconds: float = 0.0
+    """Stop after so many seconds, those before a resume counted in; 0 for no limit."""
+    target: str = ""
+    """Stop when an evaluation reaches this, such as "eval/return >= 475"."""
+    eval_every: int | None = None
+    """Units between two evaluations; a tenth of the budget if not given, 0 for only at the end."""
+    eval_n: int | None = None
+    """Episodes or examples per evaluation; the algorithm's own choice if not given."""
+    log_every: int | None = None
+    """Units that one row of training metrics averages over; 1/200 of the budget if not given."""
+    checkpoint_every: int = 0
+    """Units between two checkpoints, besides those that `checkpoint_seconds` asks for; 0: none."""
+    checkpoint_seconds: float = 60.0
+    """Seconds between two checkpoints."""
+    keep: int = 3
+    """How many of the newest checkpoints are kept, besides the best one."""
+    threads: int = 1
+    """Threads that torch computes with; another number may round differently."""
+    sinks: tuple[str, ...] = ("all",)
+    """The sinks that hear of this run: all that are installed, or just the ones named."""
 
-    @classmethod
-    def parse(cls, text: str) -> Target:
-        """Read TEXT. ConfigError if it is not a metric, >= or <=, and a number."""
-        match = re.fullmatch(r"\s*(\S+?)\s*(>=|<=)\s*(\S+)\s*", text)
-        try:
-            if match:
-                return cls(match[1], match[2], float(match[3]))
-        except ValueError:
-            pass
+    def __post_init__(self) -> None:
+        for name, least in {"keep": 1, "threads": 1, "log_every": 1, "eval_every": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ConfigError(f"run.{name} is at least {least}, got {value}")
+        if self.target:
+            parse_target(self.target)
+
+
+def parse_target(text: str) -> tuple[str, float, float]:
+    """("metric", sign, value) of "metric >= value" (sign 1) or "metric <= value" (sign -1)."""
+    match = re.fullmatch(r"\s*(\S+?)\s*([<>])=\s*([-+.\deE]+)\s*", text)
+    if not match:
         raise ConfigError(f'run.target takes a sentence like "eval/return >= 475", got {text!r}')
-
-    def reached(self, metrics: Mapping[str, float]) -> bool:
-        """Whether METRICS meet it. ConfigError if they do not have its metric."""
-        if self.metric not in metrics:
-            raise ConfigError(
-                f"run.target: evaluations have no metric {self.metric!r}; they have: "
-                + ", ".join(metrics)
-            )
-        compare = operator.ge if self.compare == ">=" else operator.le
-        return compare(metrics[self.metric], self.value)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When to do what. Counts are in the algorithm's unit; 0 means only at the end."""
-
-    steps: int
-    log_every: int
-    eval_every: int
-    eval_n: int | None
-    checkpoint_every: int
-    checkpoint_seconds: float
-    max_seconds: float
-    target: Target | None
-    best: tuple[str, str]
-    """("max" or "min", metric)."""
-
-    @classmethod
-    def of(cls, options: Any, algorithm: Any) -> Plan:
-        """The plan that the `run` OPTIONS ask for, their gaps filled from the budget."""
-        run, steps = options.run, options.steps
-        mode, metric = algorithm.best.split()
-        return cls(
-            steps=steps,
-            log_every=run.log_every or max(1, steps // 200),
-            eval_every=max(1, steps // 10) if run.eval_every is None else run.eval_every,
-            eval_n=run.eval_n,
-            checkpoint_every=run.checkpoint_every or 0,
-            checkpoint_seconds=run.checkpoint_seconds,
-            max_seconds=math.inf if run.max_seconds is None else run.max_seconds,
-            target=Target.parse(run.target) if run.target else None,
-            best=(mode, metric),
-        )
-
-    def better(self, value: float, best: float | None) -> bool:
-        """Whether VALUE is a better evaluation than BEST."""
-        return best is None or (value > best if self.best[0] == "max" else value < best)
+    return match[1], 1.0 if match[2] == ">" else -1.0, float(match[3])
 
 
 @dataclass
@@ -123,7 +101,7 @@ class Recorder(Protocol):
         self,
         progress: int,
         metrics: Mapping[str, float],
-        media: Mapping[str, Images | Video],
+        media: Mapping[str, Media],
         position: Position,
     ) -> None:
         """Tell of METRICS and MEDIA at PROGRESS."""
@@ -149,37 +127,48 @@ def finite(metrics: Mapping[str, Any], progress: int, unit: str) -> dict[str, fl
 
 def drive(
     algorithm: Algorithm,
-    plan: Plan,
+    steps: int,
+    run: RunConfig,
     recorder: Recorder,
     clock: Callable[[], float] = time.monotonic,
 ) -> str:
-    """Step ALGORITHM to the end of PLAN; return why it ended.
+    """Step ALGORITHM until STEPS units are done; return why it ended.
 
-    "done" (the budget), "target", "time", or the recorder's reason. Everything that depends on
-    progress is decided from progress alone, so a resumed run decides the same.
+    "done" (the budget), "target", "time", or the recorder's reason. What depends on progress is
+    decided from progress alone, so a resumed run decides the same.
     """
+    log_every = run.log_every or max(1, steps // 200)
+    eval_every = max(1, steps // 10) if run.eval_every is None else run.eval_every
     position = recorder.restore(algorithm)
     began = clock() - position.elapsed
     saved = clock()
-    reason = recorder.stop() or _over(algorithm.progress, plan, position)
+
+    def over() -> str:
+        position.elapsed = clock() - began
+        if reason := recorder.stop():
+            return reason
+        if position.reached or algorithm.progress >= steps:
+            return "target" if position.reached else "done"
+        return "time" if 0 < run.max_seconds <= position.elapsed else ""
+
+    reason = over()
     while not reason:
         before = algorithm.progress
         metrics = algorithm.step()
         progress = algorithm.progress
         if progress <= before:
             raise PluginError(f"{type(algorithm).__name__}.step() counted no {algorithm.unit}")
-        position.elapsed = clock() - began
         position.add(metrics, progress, algorithm.unit)
-        if progress - position.logged >= plan.log_every:
+        if progress - position.logged >= log_every:
             recorder.log(progress, position.row(progress), {}, position)
         best = False
-        if progress < plan.steps and _crossed(before, progress, plan.eval_every):
-            best = _evaluate(algorithm, plan, recorder, position)
+        if progress < steps and _crossed(before, progress, eval_every):
+            best = _evaluate(algorithm, run, recorder, position)
         # Asked before a checkpoint is made, so that none stands between a row and the last ones at
-        # the same progress: what a checkpoint precedes is always at a larger progress.
-        reason = recorder.stop() or _over(progress, plan, position)
-        due = clock() - saved >= plan.checkpoint_seconds
-        if not reason and (best or due or _crossed(before, progress, plan.checkpoint_every)):
+        # the same progress: what is logged after a checkpoint is always at a larger progress.
+        reason = over()
+        due = clock() - saved >= run.checkpoint_seconds
+        if not reason and (best or due or _crossed(before, progress, run.checkpoint_every)):
             recorder.save(algorithm, position, best)
             saved = clock()
 
@@ -188,37 +177,36 @@ def drive(
         if position.sums:
             recorder.log(algorithm.progress, position.row(algorithm.progress), {}, position)
         if position.evaluated != algorithm.progress:
-            best = _evaluate(algorithm, plan, recorder, position)
+            best = _evaluate(algorithm, run, recorder, position)
     recorder.save(algorithm, position, best)
     return reason
-
-
-def _over(progress: int, plan: Plan, position: Position) -> str:
-    if position.reached:
-        return "target"
-    if progress >= plan.steps:
-        return "done"
-    return "time" if position.elapsed >= plan.max_seconds else ""
 
 
 def _crossed(before: int, after: int, every: int) -> bool:
     return every > 0 and before // every != after // every
 
 
-def _evaluate(algorithm: Algorithm, plan: Plan, recorder: Recorder, position: Position) -> bool:
+def _evaluate(algorithm: Algorithm, run: RunConfig, recorder: Recorder, position: Position) -> bool:
     """Evaluate on the validation split and tell of it; return whether it is the best one so far."""
     if not isinstance(algorithm, Evaluates):
         return False
     progress = algorithm.progress
-    results = {f"eval/{k}": v for k, v in algorithm.evaluate("validation", plan.eval_n).items()}
-    media = {k: v for k, v in results.items() if isinstance(v, Images | Video)}
-    numbers = {k: v for k, v in results.items() if k not in media}
-    metrics = finite(numbers, progress, algorithm.unit)
-    name = plan.best[1]
-    best = name in metrics and plan.better(metrics[name], position.best.get("value"))
-    if best:
-        position.best = {"metric": name, "value": metrics[name], "progress": progress}
+    results = {f"eval/{k}": v for k, v in algorithm.evaluate("validation", run.eval_n).items()}
+    media = {k: v for k, v in results.items() if isinstance(v, Media)}
+    metrics = finite({k: v for k, v in results.items() if k not in media}, progress, algorithm.unit)
+    mode, name = algorithm.best.split()
+    value, best = metrics.get(name), position.best.get("value")
+    better = value is not None and (
+        best is None or (value > best if mode == "max" else value < best)
+    )
+    if better:
+        position.best = {"metric": name, "value": value, "progress": progress}
+    if run.target:
+        metric, sign, bound = parse_target(run.target)
+        if metric not in metrics:
+            known = ", ".join(metrics)
+            raise ConfigError(f"run.target: evaluations have no {metric!r}; they have: {known}")
+        position.reached = sign * metrics[metric] >= sign * bound
     position.evaluated = progress
-    position.reached = plan.target is not None and plan.target.reached(metrics)
     recorder.log(progress, metrics, media, position)
-    return best
+    return better

@@ -46,7 +46,7 @@ class Images:
         return sheet
 
     def save(self, path: Path) -> None:
-        """Write the grid to PATH (PNG, JPEG, …), small pictures enlarged so that one can see them."""
+        """Write the grid to PATH (PNG, JPEG, …), enlarged if it is small."""
         from PIL import Image
 
         suffixes = {s for s, form in Image.registered_extensions().items() if form in Image.SAVE}

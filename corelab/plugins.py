@@ -22,7 +22,7 @@ from corelab.errors import ConfigError, CorelabError, PluginError, hint
 GROUP = "corelab"
 """The entry-point group in which plugins announce their index modules."""
 ALLOW = "CORELAB_PLUGINS"
-"""Environment variable: comma-separated plugins or distributions to load; all when it is not set."""
+"""Environment variable: the plugins or distributions to load, by commas; all if it is not set."""
 SINK_HOOKS = ("corelab_run_started", "corelab_run_logged", "corelab_run_ended")
 
 _REQUIRED = {
@@ -132,7 +132,7 @@ class Plugins:
         self._manager.register(module, key)
         try:
             self._manager.check_pending()
-            offers = getattr(module, "corelab_components", tuple)()
+            offers = list(getattr(module, "corelab_components", tuple)())
             for component in offers:
                 _check_component(component)
         except BaseException:
@@ -164,6 +164,11 @@ class Plugins:
             == (c.kind, c.provides, c.name)
             and o is not offer
         ]
+
+    def clash(self, offer: Offer) -> str:
+        """Who else offers the same, and how to name this one; "" if nobody does."""
+        owners = " and ".join(str(o.plugin) for o in self.clashes(offer))
+        return owners and f"also offered by {owners}: name this one {offer.label()}"
 
     def find(self, kind: Kind, name: str, user: Offer | None = None) -> Offer:
         """The offer called NAME (or `distribution:NAME`) that fits USER, the algorithm, if given.
@@ -212,7 +217,7 @@ class Plugins:
     def _unknown(self, kind: Kind, name: str, candidates: list[Offer], user: Offer | None) -> str:
         known = self.names(kind, user, candidates)
         sentence = f"there is no {kind} {name!r}: {hint(name, known, 'installed')}"
-        if self.broken:
+        if self.broken and "did you mean" not in sentence:
             plugin, why = next(iter(self.broken.items()))
             sentence += f" (plugin {plugin.name!r} of {plugin} is broken: {why})"
         return sentence
@@ -254,7 +259,8 @@ class Plugins:
         if missing:
             raise PluginError(f"{what} cannot be used: {attribute} has no {', '.join(missing)}")
         config = loaded.Config
-        if not (dataclasses.is_dataclass(config) and config.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+        frozen = getattr(getattr(config, "__dataclass_params__", None), "frozen", False)
+        if not frozen:
             raise PluginError(f"{what} cannot be used: its Config is not a frozen dataclass")
         if any(field.name == "name" for field in dataclasses.fields(config)):
             raise PluginError(f"{what} cannot be used: its Config may not have a field `name`")
@@ -298,7 +304,8 @@ def _check_component(component: Any) -> None:
         raise PluginError(f"corelab_components returned {component!r}, which is not a Component")
     if component.kind not in KINDS:
         raise PluginError(
-            f"component {component.name!r}: there is no kind {component.kind!r}; {hint(component.kind, KINDS)}"
+            f"component {component.name!r}: there is no kind {component.kind!r}; "
+            + hint(component.kind, KINDS)
         )
     if ":" not in component.target:
         raise PluginError(

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import corelab
 from corelab.checkpoints import Checkpoints, write_atomically
 from corelab.errors import PluginError, RunError, StorageError
-from corelab.plugins import Offer, Plugins, installed
+from corelab.plugins import Plugins, installed
 
 if TYPE_CHECKING:
-    from corelab.contracts import Split
+    from corelab.contracts import Media, Split
     from corelab.experiments import Experiment
-    from corelab.media import Images, Video
 
 FORMAT = 1
 """The layout of run directories that this corelab writes; it reads this one and older ones."""
@@ -99,10 +98,45 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("algorithm", "task", "model", "unit", "steps", "progress", "config", "best"):
-            return self.record[name]
-        raise AttributeError(name)
+    @property
+    def algorithm(self) -> str:
+        """The name of the algorithm."""
+        return str(self.record["algorithm"])
+
+    @property
+    def task(self) -> str:
+        """The name of the task."""
+        return str(self.record["task"])
+
+    @property
+    def model(self) -> str:
+        """The name of the model; "" if there is none."""
+        return str(self.record["model"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every option, resolved, by "algorithm", "task", "model" and "run"; seed, steps, device."""
+        return dict(self.record["config"])
+
+    @property
+    def unit(self) -> str:
+        """What progress counts."""
+        return str(self.record["unit"])
+
+    @property
+    def steps(self) -> int:
+        """The budget, in `unit`."""
+        return int(self.record["steps"])
+
+    @property
+    def progress(self) -> int:
+        """How far it is, in `unit`."""
+        return int(self.record["progress"])
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best evaluation so far: its metric, value and progress; empty before the first."""
+        return dict(self.record["best"])
 
     @property
     def seed(self) -> int:
@@ -121,8 +155,10 @@ class Run:
 
     @property
     def status(self) -> str:
-        """ "created", "running", "done", "interrupted", "failed", or "killed": said to be running,
-        but by no process that lives."""
+        """One of "running", "done", "interrupted", "failed" and "killed".
+
+        Killed: run.json says that it is running, but no living process has it.
+        """
         status = str(self.record["status"])
         if status in ("running", "created"):
             try:
@@ -149,7 +185,8 @@ class Run:
                 file.seek(0)
                 owner = file.read().strip() or "another one"
                 raise RunError(
-                    f"{self.path}: is being written by another process ({owner}); wait for it or stop it"
+                    f"{self.path}: is being written by another process ({owner}); "
+                    "wait for it or stop it"
                 ) from None
             file.truncate(0)
             file.write(f"pid {os.getpid()} on {platform.node()}")
@@ -198,7 +235,7 @@ class Run:
                     f"which is not installed here: pip install {name}=={version}"
                 )
         config = self.config
-        experiment = resolve(
+        return resolve(
             config["algorithm"]["name"],
             task=config["task"]["name"],
             model=config["model"]["name"] or None,
@@ -206,7 +243,6 @@ class Run:
             source=RECORD,
             plugins=plugins,
         )
-        return experiment
 
     def load(self, checkpoint: str = "last", device: str = "auto") -> Any:
         """The algorithm as it was at CHECKPOINT ("last", "best" or a progress)."""
@@ -248,18 +284,23 @@ class Run:
         checkpoint: str = "last",
         device: str = "auto",
         **options: Any,
-    ) -> Images | Video:
+    ) -> Media:
         """N samples of what the run has learned; OPTIONS are the algorithm's own.
 
         PluginError if the algorithm cannot sample.
         """
-        from corelab.contracts import Samples
-
-        algorithm = self.load(checkpoint, device)
-        if not isinstance(algorithm, Samples):
-            raise PluginError(f"{self.algorithm} has nothing to sample (it has no `sample`)")
+        self.sampler()
         chosen = {} if n is None else {"n": n}
-        return algorithm.sample(**chosen, seed=seed, **options)
+        algorithm = self.load(checkpoint, device)
+        return algorithm.sample(**chosen, seed=seed, **options)  # type: ignore[no-any-return]
+
+    def sampler(self) -> Callable[..., Media]:
+        """The algorithm's `sample`, unbound. PluginError if it has none."""
+        experiment = self.experiment()
+        method = getattr(experiment.plugins.load(experiment.algorithm), "sample", None)
+        if method is None:
+            raise PluginError(f"{self.algorithm} has nothing to sample (it has no `sample`)")
+        return method  # type: ignore[no-any-return]
 
     def resume(self, steps: int | None = None) -> Run:
         """Go on from the newest whole checkpoint, to STEPS if given, and return the finished run."""
@@ -268,12 +309,12 @@ class Run:
         return resume(self, steps)
 
 
-def runs(directory: Path | str = "runs") -> list[Run]:
+def find_runs(directory: Path | str = "runs") -> list[Run]:
     """Every run below DIRECTORY, oldest first. RunError if there is no such directory."""
     directory = Path(directory)
     if not directory.is_dir():
         raise RunError(
-            f"{directory}: is not a directory; runs are made in `runs` unless --run.dir says otherwise"
+            f"{directory}: is not a directory; runs are made in `runs`, or where --run.dir says"
         )
     found = []
     for record in sorted(directory.glob(f"*/{RECORD}")):
@@ -306,7 +347,8 @@ def _make_directory(parent: Path, name: str, exact: bool) -> Path:
                 raise StorageError(f"{parent}: is a file; runs need a directory") from None
             if exact:
                 raise RunError(
-                    f"{path}: exists already; resume it with `corelab resume {path}`, or choose another run.name"
+                    f"{path}: exists already; go on with it by `corelab resume {path}`, "
+                    "or choose another run.name"
                 ) from None
         except OSError as error:
             raise StorageError(f"{path}: cannot be made ({error.strerror or error})") from error
@@ -331,24 +373,8 @@ def _git() -> dict[str, Any] | None:
 def _hardware() -> dict[str, Any]:
     import torch
 
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    except (ValueError, OSError):
-        memory = float("nan")
-    return {
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory, 1),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "system": platform.platform(),
-    }
-
-
-def _cpu() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    cpu, file = platform.processor(), Path("/proc/cpuinfo")
+    if file.exists() and (named := re.search(r"model name\s*: (.*)", file.read_text())):
+        cpu = named[1]
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpus": gpus, "system": platform.platform()}

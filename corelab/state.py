@@ -1,4 +1,4 @@
-"""State on disk: nested Python values as JSON, their arrays as safetensors. Nothing executes on load."""
+"""State on disk: nested values as JSON, their arrays as safetensors. Nothing executes on load."""
 
 from __future__ import annotations
 
@@ -37,10 +37,8 @@ def load_tree(path: Path) -> Any:
 
 
 def _encode(value: Any, at: str, tensors: dict[str, torch.Tensor]) -> Any:
-    if (
-        value is None
-        or isinstance(value, str | bool | int | float)
-        and not isinstance(value, np.generic)
+    if value is None or (
+        isinstance(value, str | bool | int | float) and not isinstance(value, np.generic)
     ):
         return value
     if isinstance(value, list):

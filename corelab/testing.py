@@ -36,8 +36,8 @@ class Result:
         return f"{line}: {self.why}" if self.why else line
 
 
-class _Skip(Exception):
-    """This check has nothing to look at, and why."""
+class _SkippedError(Exception):
+    """The check has nothing to look at, and why."""
 
 
 def check_plugin(module: str, iterations: int = 4) -> list[Result]:
@@ -72,7 +72,7 @@ def check_plugin(module: str, iterations: int = 4) -> list[Result]:
 def _run(name: str, subject: str, look: Callable[[], None]) -> Result:
     try:
         look()
-    except _Skip as why:
+    except _SkippedError as why:
         return Result(name, subject, "skipped", str(why))
     except (Exception, SystemExit) as error:
         from corelab.plugins import one_line
@@ -176,7 +176,7 @@ def _of_algorithm(plugins: Any, offer: Any, iterations: int) -> Iterator[Check]:
     def evaluation_leaves_training_alone() -> None:
         algorithm, context = make(6)
         if not hasattr(algorithm, "evaluate"):
-            raise _Skip("it has no evaluate()")
+            raise _SkippedError("it has no evaluate()")
         with context.owning_globals():
             trace(algorithm, 1)
             before, streams = content(algorithm), str(context.state_dict())
@@ -194,7 +194,7 @@ def _of_algorithm(plugins: Any, offer: Any, iterations: int) -> Iterator[Check]:
 
     def runs_on_a_gpu() -> None:
         if not torch.cuda.is_available():
-            raise _Skip("there is no GPU here")
+            raise _SkippedError("there is no GPU here")
         fresh(0, "cuda", 2)
 
     yield "metrics_are_finite_and_progress_counts", metrics_are_finite_and_progress_counts
