@@ -11,7 +11,7 @@ corelab eval "$pole" -n 100
 corelab sample "$pole" -o "$pole/cartpole.gif" >/dev/null
 { set +x; } 2>/dev/null
 
-if [ -d /usr/share/dataset-fashion-mnist ]; then data=fashion-mnist; else data=digits; fi
+if [ -d /usr/share/datasets/fashion-mnist ]; then data=fashion-mnist; else data=digits; fi
 say "2. A variational autoencoder learns to draw from the images of $data"
 set -x
 vae=$(corelab train vae --task $data --seed 1 --run.max-seconds 60)

@@ -1,0 +1,111 @@
+"""What the tests of the core share: plugins that seem to be installed, and the command line."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+BANDIT = Path(__file__).parent.parent / "docs" / "examples" / "corelab-bandit"
+
+settings.register_profile("corelab", deadline=None)  # this machine may be busy with other things
+settings.load_profile("corelab")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No progress bars, one thread, and nothing that the person's own shell has set."""
+    monkeypatch.setenv("CORELAB_PROGRESS", "off")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for name in ("CORELAB_PLUGINS", "CORELAB_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def site(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A folder that this process and its children import from, empty at first."""
+    folder = tmp_path_factory.mktemp("site")
+    _reach(folder, monkeypatch)
+    yield folder
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(f"{folder}{os.sep}"):
+            del sys.modules[name]
+
+
+def _reach(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+
+
+@pytest.fixture
+def install(site: Path) -> Callable[..., None]:
+    """Put a distribution with a plugin in its place, as pip would.
+
+    SOURCE is the index module's (None: it is missing), MODULES holds others by name. Installing the
+    same distribution again adds one more plugin to it.
+    """
+
+    def install(
+        distribution: str,
+        source: str | None,
+        *,
+        version: str = "1.0",
+        entry: str = "",
+        module: str = "",
+        modules: Mapping[str, str] | None = None,
+    ) -> None:
+        name = re.sub(r"[-.]+", "_", distribution)
+        module = module or name
+        _announce(site, distribution, version, f"{entry or name} = {module}")
+        sources = {**(modules or {}), **({} if source is None else {module: source})}
+        for file, text in sources.items():
+            (site / f"{file}.py").write_text(text)
+        importlib.invalidate_caches()
+
+    return install
+
+
+def _announce(site: Path, distribution: str, version: str, entry: str) -> None:
+    info = site / f"{re.sub(r'[-.]+', '_', distribution)}-{version}.dist-info"
+    info.mkdir(exist_ok=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+    )
+    points = info / "entry_points.txt"
+    before = points.read_text() if points.exists() else "[corelab]\n"
+    points.write_text(f"{before}{entry}\n")
+
+
+@pytest.fixture
+def bandit(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tutorial's plugin, from its sources, as if it were installed."""
+    _announce(site, "corelab-bandit", "0.1.0", "bandit = corelab_bandit")
+    _reach(BANDIT, monkeypatch)
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def corelab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command `corelab WORDS` in tmp_path; keywords are environment variables."""
+
+    def corelab(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "corelab", *map(str, words)],
+            cwd=tmp_path,
+            env={**os.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    return corelab

@@ -1,0 +1,206 @@
+"""A run that is killed at any instant and resumed ends with the weights of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import corelab
+from corelab.runs import Run
+
+RUNS: dict[str, dict[str, Any]] = {
+    "ppo": {"task": "CartPole-v1", "steps": 12_000},
+    "vae": {"task": "digits", "steps": 60_000},
+}
+"""A run of a few seconds for each algorithm."""
+
+
+def whole(algorithm: str, folder: Path) -> Run:
+    options = {"run.name": "whole", "run.sinks": ["jsonl"]}
+    return corelab.train(algorithm, **RUNS[algorithm], seed=7, run_dir=folder, options=options)
+
+
+def begin(algorithm: str, folder: Path, *words: str) -> subprocess.Popen[str]:
+    chosen = RUNS[algorithm]
+    command = ["train", algorithm, "--task", chosen["task"], "--steps", str(chosen["steps"])]
+    command += ["--seed", "7", "--run.dir", str(folder), "--run.name", "broken"]
+    return run_command(*command, "--run.sinks", "jsonl", *words)
+
+
+def run_command(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "corelab", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def kill_after(process: subprocess.Popen[str], begun: Path, seconds: float) -> None:
+    """Wait until PROCESS has written to the file BEGUN, then SECONDS more, then kill -9."""
+    before = begun.stat().st_mtime_ns if begun.exists() else 0
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if begun.exists() and begun.stat().st_mtime_ns != before:
+            break
+        time.sleep(0.005)
+    time.sleep(seconds)
+    process.kill()
+    process.communicate()
+
+
+def rows(run: Run) -> list[dict[str, float]]:
+    """The metrics, without the only thing that may differ."""
+    return [{k: v for k, v in row.items() if k != "time"} for row in run.metrics()]
+
+
+def check_kills(algorithm: str, folder: Path, kills: int) -> None:
+    expected = whole(algorithm, folder)
+    lasts = expected.record["elapsed"]
+    instants = random.Random(algorithm)
+    record = folder / "broken" / "run.json"
+    # A checkpoint after every step, so that kills hit the writing of checkpoints as well.
+    process = begin(algorithm, folder, "--run.checkpoint-seconds", "0")
+    interrupted = 0
+    for _ in range(kills):
+        kill_after(process, record, instants.uniform(0, 1.5 * lasts / kills))
+        interrupted += process.returncode == -signal.SIGKILL
+        process = run_command("resume", str(record.parent))
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert stdout.splitlines()[-1] == str(record.parent)
+    broken = Run(record.parent)
+    assert interrupted >= kills * 2 // 3, "most of the kills came too late to test anything"
+    assert broken.status == "done"
+    assert broken.record["weights_sha256"] == expected.record["weights_sha256"]
+    assert rows(broken) == rows(expected)
+
+
+@pytest.mark.parametrize("algorithm", RUNS)
+def test_ten_kills_at_random_instants_change_no_weight_and_no_row(
+    algorithm: str, tmp_path: Path
+) -> None:
+    check_kills(algorithm, tmp_path, kills=10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algorithm", RUNS)
+def test_sixty_kills_at_random_instants_change_no_weight_and_no_row(
+    algorithm: str, tmp_path: Path
+) -> None:
+    check_kills(algorithm, tmp_path, kills=60)
+
+
+@pytest.mark.parametrize("algorithm", RUNS)
+def test_ctrl_c_saves_exits_with_130_and_resumes_to_the_same_weights(
+    algorithm: str, tmp_path: Path
+) -> None:
+    expected = whole(algorithm, tmp_path)
+    process = begin(algorithm, tmp_path)
+    metrics = tmp_path / "broken" / "metrics.jsonl"
+    while not metrics.exists() or metrics.stat().st_size == 0:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    broken = Run(tmp_path / "broken")
+    assert broken.status == "interrupted"
+    assert f"corelab resume {broken.path}" in stderr
+    assert 0 < broken.progress < broken.steps
+    assert len(broken.checkpoints.all()) == 1
+    resumed = broken.resume()
+    assert resumed.record["weights_sha256"] == expected.record["weights_sha256"]
+    assert rows(resumed) == rows(expected)
+
+
+def test_a_second_ctrl_c_ends_a_long_step_at_once(tmp_path: Path, install: Any) -> None:
+    install("slow-plugin", SLOW_INDEX, entry="slow", modules={"slow_algorithm": SLOW})
+    process = run_command("train", "slow", "--run.dir", str(tmp_path), "--run.name", "slow")
+    while not (tmp_path / "stepping").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None, "the first one waits for the end of the step"
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - began < 5
+    assert Run(tmp_path / "slow").status == "interrupted"
+
+
+SLOW_INDEX = """
+from corelab import Component, hookimpl
+corelab_api = (1, 0)
+
+@hookimpl
+def corelab_components():
+    return [Component("task", "nothing", "slow_algorithm:Nothing", "", provides="nothing"),
+            Component("algorithm", "slow", "slow_algorithm:Slow", "", uses=("nothing",))]
+"""
+
+SLOW = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from corelab import Saved
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Nothing:
+    Config = Config
+    def __init__(self, config): pass
+
+class Slow(Saved):
+    Config = Config
+    unit, default_task, default_model, default_steps = "naps", "nothing", "", 10
+    best, highlights, presets, saved = "max eval/none", (), {}, ("progress",)
+    def __init__(self, config, task, model, context):
+        self.progress = 0
+    def step(self):
+        Path("FOLDER/stepping").touch()
+        time.sleep(60)
+        self.progress += 1
+        return {}
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(globals(), "SLOW", SLOW.replace("FOLDER", str(tmp_path)))
+
+
+def test_a_torn_newest_checkpoint_costs_only_itself_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = whole("vae", tmp_path)
+    newest = expected.checkpoints.all()[-1]
+    weights = newest / "algorithm" / "weights.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    resumed = expected.resume()
+    assert f"{newest}: passed over a damaged checkpoint" in capsys.readouterr().err
+    assert resumed.record["weights_sha256"] == expected.record["weights_sha256"]
+    assert resumed.checkpoints.fault(newest) == ""
+
+
+def test_a_larger_budget_goes_on_from_the_end(tmp_path: Path) -> None:
+    run = corelab.train("vae", task="digits", steps=2_000, run_dir=tmp_path)
+    rows_before = rows(run)
+    longer = run.resume(steps=4_000)
+    assert longer.progress >= 4_000
+    assert longer.record["steps"] == 4_000
+    assert rows(longer)[: len(rows_before)] == rows_before
+    assert json.loads((run.path / "run.json").read_text())["config"]["steps"] == 4_000
