@@ -38,7 +38,7 @@ api: $(READY) ## write down the public interface as it is now, after a change th
 
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/logging.py
+	$(BIN)/python benchmarks/sinks.py
 	$(BIN)/python benchmarks/ppo.py
 	$(BIN)/python benchmarks/vae.py
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from corelab.context import Context, find_device
 from corelab.contracts import Algorithm, Media
-from corelab.errors import CheckpointError, CorelabError, DivergedError, RunError
+from corelab.errors import CheckpointError, ConfigError, CorelabError, DivergedError, hint
 from corelab.experiments import Experiment
 from corelab.loop import Position, drive
 from corelab.plugins import one_line, warn
@@ -118,24 +118,33 @@ class LocalRecorder:
 
 
 def start(experiment: Experiment) -> Run:
-    """Run EXPERIMENT from its beginning in a new directory."""
+    """Run EXPERIMENT from its beginning in a new directory, made once everything fits together."""
     check_sinks(experiment)
-    find_device(experiment.options.device)
-    run = Run.create(experiment)
-    with run.lock():
-        return _execute(run, experiment)
+    context = _context(experiment)
+    with context.owning_globals():
+        algorithm = experiment.build(context)
+        run = Run.create(experiment)
+        with run.lock():
+            return _execute(run, experiment, context, algorithm)
 
 
 def resume(run: Run, steps: int | None = None) -> Run:
     """Go on with RUN from its newest whole checkpoint, to STEPS instead of its budget if given."""
-    run = Run(run.path)
     with run.lock():
         run = Run(run.path)  # as its last writer left it
         experiment = run.experiment(**({} if steps is None else {"steps": steps}))
         _compare_versions(run, experiment)
-        if steps is not None:
-            run.update(steps=steps, config=experiment.config())
-        return _execute(run, experiment)
+        context = _context(experiment)
+        with context.owning_globals():
+            algorithm = experiment.build(context)
+            if steps is not None:
+                run.update(steps=steps, config=experiment.config())
+            return _execute(run, experiment, context, algorithm)
+
+
+def _context(experiment: Experiment) -> Context:
+    o = experiment.options
+    return Context(o.seed, find_device(o.device), o.steps, o.run.threads)
 
 
 def _compare_versions(run: Run, experiment: Experiment) -> None:
@@ -149,23 +158,19 @@ def _compare_versions(run: Run, experiment: Experiment) -> None:
 
 
 def check_sinks(experiment: Experiment) -> None:
-    """RunError if `run.sinks` names one that is not installed."""
-    from corelab.errors import hint
-
+    """ConfigError if `run.sinks` names one that is not installed."""
     known = {*experiment.plugins.sinks, "all"}
     for name in experiment.options.run.sinks:
         if name not in known:
-            raise RunError(f"run.sinks: there is no sink {name!r}; {hint(name, known)}")
+            raise ConfigError(f"run.sinks: there is no sink {name!r}; {hint(name, known)}")
 
 
-def _execute(run: Run, experiment: Experiment) -> Run:
+def _execute(run: Run, experiment: Experiment, context: Context, algorithm: Algorithm) -> Run:
     options = experiment.options
-    context = Context(options.seed, find_device(options.device), options.steps, options.run.threads)
     recorder = LocalRecorder(run, experiment, context)
     error: BaseException | None = None
     try:
-        with context.owning_globals(), _signals(recorder):
-            algorithm = experiment.build(context)
+        with _signals(recorder):
             reason = drive(algorithm, options.steps, options.run, recorder)
         if reason == "interrupted":
             raise Interrupted(run)

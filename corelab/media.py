@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ class Video:
     def __post_init__(self) -> None:
         object.__setattr__(self, "pixels", _frames(self.pixels, "Video"))
 
+    @cached_property
     def gif(self) -> bytes:
         """The video as an animated GIF that repeats."""
         import io
@@ -76,7 +78,9 @@ class Video:
         from PIL import Image
 
         colour = self.pixels.repeat(3 // self.pixels.shape[3], 3)
-        first, *rest = (Image.fromarray(frame).quantize(64) for frame in colour)
+        first, *rest = (
+            Image.fromarray(frame).quantize(64, Image.Quantize.FASTOCTREE) for frame in colour
+        )
         out = io.BytesIO()
         # GIF counts time in hundredths of a second, and browsers slow down frames shorter than two
         duration = max(20, round(1000 / self.fps))
@@ -89,4 +93,4 @@ class Video:
             raise ConfigError(
                 f"{path}: a video is written as a GIF; name it {path.with_suffix('.gif')}"
             )
-        path.write_bytes(self.gif())
+        path.write_bytes(self.gif)

@@ -7,7 +7,6 @@ import importlib
 import os
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
@@ -15,7 +14,7 @@ from typing import Any
 
 import pluggy
 
-from corelab import hooks
+from corelab import contracts, hooks
 from corelab.components import KINDS, Component, Kind
 from corelab.errors import ConfigError, CorelabError, PluginError, hint
 
@@ -24,15 +23,6 @@ GROUP = "corelab"
 ALLOW = "CORELAB_PLUGINS"
 """Environment variable: the plugins or distributions to load, by commas; all if it is not set."""
 SINK_HOOKS = ("corelab_run_started", "corelab_run_logged", "corelab_run_ended")
-
-_REQUIRED = {
-    "task": ("Config",),
-    "model": ("Config",),
-    "algorithm": (
-        *("Config", "unit", "default_task", "default_model", "default_steps", "best"),
-        *("highlights", "presets", "step", "save", "load"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -90,19 +80,13 @@ class Plugins:
         self._manager = pluggy.PluginManager("corelab")
         self._manager.add_hookspecs(hooks)
         found = entry_points(group=GROUP) if entries is None else entries
-        owners: dict[str, tuple[str, str]] = {}
-        listed = []
-        for entry in sorted(found, key=lambda e: (e.name, e.value)):
-            where = str(getattr(entry.dist, "_path", entry.value))
-            if where not in owners:
-                owners[where] = identify(entry.dist)
-            listed.append((entry, Plugin(entry.name, *owners[where])))
-        for entry, plugin in _allowed(listed):
+        listed = [(e, Plugin(e.name, *identify(e.dist))) for e in found]
+        for entry, plugin in _allowed(sorted(listed, key=lambda both: both[0].name)):
             try:
                 self._add(entry, plugin)
             except (Exception, SystemExit) as error:  # whatever a plugin does wrong stays its own
                 self.broken[plugin] = one_line(error)
-        self._mark_clashes()
+        self._refuse_doubles()
 
     def _add(self, entry: EntryPoint, plugin: Plugin) -> None:
         module = entry.load()
@@ -140,30 +124,26 @@ class Plugins:
             raise
         self.offers += [Offer(component, plugin) for component in offers]
         if any(hasattr(module, hook) for hook in SINK_HOOKS):
-            summary = (module.__doc__ or "").strip().split("\n")[0]
+            summary = (module.__doc__ or "").strip().split("\n")[0].rstrip(".")
             self.sinks[plugin.name] = plugin, summary
 
-    def _mark_clashes(self) -> None:
+    def _refuse_doubles(self) -> None:
         """One distribution that offers a name twice cannot be told apart by its own name."""
-        groups: dict[tuple[str, str, str, str], list[Offer]] = defaultdict(list)
-        for o in self.offers:
-            c = o.component
-            groups[c.kind, c.provides, c.name, o.plugin.distribution].append(o)
-        for (kind, _, name, owner), offers in groups.items():
-            for offer in offers[1:]:
-                self.broken[offer.plugin] = f"{owner} offers the {kind} {name!r} twice"
+        seen: set[tuple[str, ...]] = set()
+        for offer in list(self.offers):
+            c, owner = offer.component, offer.plugin.distribution
+            if (key := (c.kind, c.provides, c.name, owner)) in seen:
+                self.broken[offer.plugin] = f"{owner} offers the {c.kind} {c.name!r} twice"
                 self.offers.remove(offer)
+            seen.add(key)
 
     def clashes(self, offer: Offer) -> list[Offer]:
         """The offers of other distributions that have the same kind, interface and name."""
-        c = offer.component
-        return [
-            o
-            for o in self.offers
-            if (o.component.kind, o.component.provides, o.component.name)
-            == (c.kind, c.provides, c.name)
-            and o is not offer
-        ]
+
+        def key(o: Offer) -> tuple[str, ...]:
+            return o.component.kind, o.component.provides, o.component.name
+
+        return [o for o in self.offers if key(o) == key(offer) and o is not offer]
 
     def clash(self, offer: Offer) -> str:
         """Who else offers the same, and how to name this one; "" if nobody does."""
@@ -255,7 +235,9 @@ class Plugins:
             loaded = getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:
             raise PluginError(f"{what} cannot be loaded: {one_line(error)}") from error
-        missing = [name for name in _REQUIRED[c.kind] if not hasattr(loaded, name)]
+        promised = getattr(contracts, c.kind.capitalize())
+        names = [*promised.__annotations__, *(n for n in vars(promised) if not n.startswith("_"))]
+        missing = [n for n in names if n != "progress" and not hasattr(loaded, n)]
         if missing:
             raise PluginError(f"{what} cannot be used: {attribute} has no {', '.join(missing)}")
         config = loaded.Config

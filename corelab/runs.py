@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import platform
@@ -115,7 +116,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Every option, resolved, by "algorithm", "task", "model" and "run"; seed, steps, device."""
+        """Every option, by "algorithm", "task", "model" and "run"; also seed, steps and device."""
         return dict(self.record["config"])
 
     @property
@@ -303,7 +304,7 @@ class Run:
         return method  # type: ignore[no-any-return]
 
     def resume(self, steps: int | None = None) -> Run:
-        """Go on from the newest whole checkpoint, to STEPS if given, and return the finished run."""
+        """Go on from the newest whole checkpoint, to STEPS if given; the finished run."""
         from corelab.local import resume
 
         return resume(self, steps)
@@ -337,13 +338,14 @@ def _without_names(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _make_directory(parent: Path, name: str, exact: bool) -> Path:
-    for attempt in range(1, 10_000):
+    """Make PARENT/NAME; unless it must be EXACTly that, NAME-2 and so on if it is taken."""
+    for attempt in itertools.count(1):
         path = parent / (name if attempt == 1 else f"{name}-{attempt}")
         try:
-            parent.mkdir(parents=True, exist_ok=True)
-            path.mkdir()
+            path.mkdir(parents=True)
+            break
         except FileExistsError:
-            if not parent.is_dir():
+            if parent.exists() and not parent.is_dir():
                 raise StorageError(f"{parent}: is a file; runs need a directory") from None
             if exact:
                 raise RunError(
@@ -352,9 +354,7 @@ def _make_directory(parent: Path, name: str, exact: bool) -> Path:
                 ) from None
         except OSError as error:
             raise StorageError(f"{path}: cannot be made ({error.strerror or error})") from error
-        else:
-            return path
-    raise StorageError(f"{parent}: holds too many runs called {name}")
+    return path
 
 
 def _git() -> dict[str, Any] | None:

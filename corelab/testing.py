@@ -12,14 +12,20 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+from corelab import config
+from corelab.plugins import GROUP, Offer, Plugins, one_line
+
 HEAVY = ("torch", "ray", "gymnasium", "numpy", "sklearn", "tensorboard", "matplotlib", "jax")
 """What an index module must not import."""
+
+
+Check = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -46,58 +52,49 @@ def check_plugin(module: str, iterations: int = 4) -> list[Result]:
     Each algorithm is stepped ITERATIONS times on its default task, twice, once saved and loaded
     half-way, on the CPU and, if there is one, on the GPU.
     """
-    results = [_run("import_is_light", module, lambda: _import_is_light(module))]
+
+    def import_is_light() -> None:
+        path = f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); "
+        code = f"{path}import {module}; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert not done.returncode, f"cannot be imported: {done.stderr.strip().splitlines()[-1]}"
+        heavy = sorted(set(HEAVY) & set(done.stdout.split()))
+        assert not heavy, f"imports {', '.join(heavy)}: import them in the component's own module"
+
+    results = [_run(import_is_light, module)]
     if results[0].outcome == "failed":
         return results
-    from corelab.plugins import GROUP, Plugins
-
     found = list(entry_points(group=GROUP))
     own = [e for e in found if e.value == module] or [EntryPoint(module, module, GROUP)]
     plugins = Plugins([own[0], *(e for e in found if e.value != module)])
 
-    def is_accepted() -> None:
+    def index_is_accepted() -> None:
         for plugin, why in plugins.broken.items():
             assert plugin.name != own[0].name, why
 
-    results.append(_run("index_is_accepted", module, is_accepted))
+    results.append(_run(index_is_accepted, module))
     for offer in [o for o in plugins.offers if o.plugin.name == own[0].name]:
-        checks = [*_of_any(plugins, offer)]
+        checks = _of_any(plugins, offer)
         if offer.component.kind == "algorithm":
             checks += _of_algorithm(plugins, offer, iterations)
-        for name, look in checks:
-            results.append(_run(name, f"{offer.component.kind} {offer.component.name}", look))
+        subject = f"{offer.component.kind} {offer.component.name}"
+        results += [_run(check, subject) for check in checks]
     return results
 
 
-def _run(name: str, subject: str, look: Callable[[], None]) -> Result:
+def _run(check: Check, subject: str) -> Result:
+    name = check.__name__
     try:
-        look()
+        check()
     except _SkippedError as why:
         return Result(name, subject, "skipped", str(why))
     except (Exception, SystemExit) as error:
-        from corelab.plugins import one_line
-
         text = str(error) if isinstance(error, AssertionError) else one_line(error)
         return Result(name, subject, "failed", text)
     return Result(name, subject, "passed")
 
 
-def _import_is_light(module: str) -> None:
-    code = (
-        f"import sys; sys.path.insert(0, {str(Path.cwd())!r}); import {module}; print(*sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"cannot be imported: {done.stderr.strip().splitlines()[-1]}"
-    heavy = sorted(set(HEAVY) & set(done.stdout.split()))
-    assert not heavy, f"imports {', '.join(heavy)}: import them in the component's own module"
-
-
-Check = tuple[str, Callable[[], None]]
-
-
-def _of_any(plugins: Any, offer: Any) -> Iterator[Check]:
-    from corelab import config
-
+def _of_any(plugins: Plugins, offer: Offer) -> list[Check]:
     def loads() -> None:
         plugins.load(offer)
 
@@ -112,12 +109,10 @@ def _of_any(plugins: Any, offer: Any) -> Iterator[Check]:
         again, _ = config.fill(cls, config.from_mapping(plain, known, "file"))
         assert config.to_plain(again) == plain, f"{plain} came back as {config.to_plain(again)}"
 
-    yield "loads", loads
-    yield "options_are_explained", options_are_explained
-    yield "options_survive_a_file", options_survive_a_file
+    return [loads, options_are_explained, options_survive_a_file]
 
 
-def _of_algorithm(plugins: Any, offer: Any, iterations: int) -> Iterator[Check]:
+def _of_algorithm(plugins: Plugins, offer: Offer, iterations: int) -> list[Check]:
     import torch
 
     from corelab.context import Context
@@ -197,13 +192,15 @@ def _of_algorithm(plugins: Any, offer: Any, iterations: int) -> Iterator[Check]:
             raise _SkippedError("there is no GPU here")
         fresh(0, "cuda", 2)
 
-    yield "metrics_are_finite_and_progress_counts", metrics_are_finite_and_progress_counts
-    yield "same_seed_same_metrics", same_seed_same_metrics
-    yield "other_seed_other_metrics", other_seed_other_metrics
-    yield "resumed_equals_unbroken", resumed_equals_unbroken
-    yield "evaluation_leaves_training_alone", evaluation_leaves_training_alone
-    yield "travels_to_a_worker", travels_to_a_worker
-    yield "runs_on_a_gpu", runs_on_a_gpu
+    return [
+        metrics_are_finite_and_progress_counts,
+        same_seed_same_metrics,
+        other_seed_other_metrics,
+        resumed_equals_unbroken,
+        evaluation_leaves_training_alone,
+        travels_to_a_worker,
+        runs_on_a_gpu,
+    ]
 
 
 def _numbers(results: dict[str, Any]) -> dict[str, float]:

@@ -41,9 +41,7 @@ def run(environment: dict[str, str], folder: Path, *words: str) -> str:
     return done.stdout
 
 
-def test_it_is_listed_with_its_own_distribution(
-    installed: dict[str, str], tmp_path: Path
-) -> None:
+def test_it_is_listed_with_its_own_distribution(installed: dict[str, str], tmp_path: Path) -> None:
     listing = run(installed, tmp_path, "corelab", "plugins")
     assert re.search(r"algorithm +epsilon-greedy +bandit +corelab-bandit 0\.1\.0", listing)
 
