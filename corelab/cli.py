@@ -261,8 +261,7 @@ def _plugin_rows(found: Plugins) -> list[dict[str, Any]]:
         name = f"{c.name} ({', '.join(c.examples)}, …)" if c.pattern else c.name
         more = {"interface": c.provides or ", ".join(c.uses), "summary": c.summary}
         rows.append(row(c.kind, name, offer.plugin, broken=found.clash(offer) or None, **more))
-    for name, (plugin, summary) in sorted(found.sinks.items()):
-        rows.append(row("sink", name, plugin, summary=summary))
+    rows += [row("sink", p.name, p, summary=summary) for p, summary in found.sinks.items()]
     return rows + [row("plugin", p.name, p, broken=why) for p, why in found.broken.items()]
 
 

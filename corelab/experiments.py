@@ -45,16 +45,20 @@ class Experiment:
     @property
     def task_name(self) -> str:
         """The task as it was named, which for a pattern is not the component's name."""
-        return getattr(self.options.task, "id", self.task.component.name)
+        component = self.task.component
+        return str(self.options.task.id) if component.pattern else component.name
 
     def config(self) -> dict[str, Any]:
         """The options as plain nested values: what `run.json` keeps and `--config` reads back."""
         plain: dict[str, Any] = config.to_plain(self.options)
-        names = {"algorithm": self.algorithm.component.name, "task": self.task_name}
-        names["model"] = self.model.component.name if self.model else ""
+        names: dict[Kind, str] = {
+            "algorithm": self.algorithm.component.name,
+            "task": self.task_name,
+            "model": self.model.component.name if self.model else "",
+        }
         for kind, offer in self.offers().items():
-            if self.plugins.clashes(offer):
-                names[kind] = offer.label(names[kind])
+            user = None if kind == "algorithm" else self.algorithm
+            names[kind] = self.plugins.shortest(offer, names[kind], user)
         return {
             "seed": plain["seed"],
             "steps": plain["steps"],
@@ -63,9 +67,13 @@ class Experiment:
             "run": plain["run"],
         }
 
-    def offers(self) -> dict[str, Offer]:
+    def offers(self) -> dict[Kind, Offer]:
         """Who offers each part, by kind."""
-        parts = {"algorithm": self.algorithm, "task": self.task, "model": self.model}
+        parts: dict[Kind, Offer | None] = {
+            "algorithm": self.algorithm,
+            "task": self.task,
+            "model": self.model,
+        }
         return {kind: offer for kind, offer in parts.items() if offer}
 
     def build(self, context: Context) -> Algorithm:

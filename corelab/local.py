@@ -19,7 +19,7 @@ from corelab.contracts import Algorithm, Media
 from corelab.errors import CheckpointError, ConfigError, CorelabError, DivergedError, hint
 from corelab.experiments import Experiment
 from corelab.loop import Position, drive
-from corelab.plugins import one_line, warn
+from corelab.plugins import Plugin, one_line, warn
 from corelab.runs import Run
 from corelab.state import load_tree, save_tree, tensors_sha256
 
@@ -39,10 +39,9 @@ class LocalRecorder:
         self.run = run
         self.context = context
         self.plugins = experiment.plugins
-        chosen = experiment.options.run.sinks
-        self.sinks = tuple(self.plugins.sinks) if "all" in chosen else chosen
+        self.sinks = choose_sinks(experiment)
         self.signalled = 0
-        self._complained: set[str] = set()
+        self._complained: set[tuple[Plugin, str]] = set()
         self._recorded = 0.0
 
     def restore(self, algorithm: Algorithm) -> Position:
@@ -104,22 +103,23 @@ class LocalRecorder:
 
     def tell(self, hook: str, **facts: Any) -> None:
         """Call HOOK of the run's sinks."""
-        self.plugins.tell(hook, self.sinks, self._complain, run=self.run, **facts)
+
+        def complain(plugin: Plugin, sentence: str) -> None:
+            if (plugin, hook) not in self._complained:
+                self._complained.add((plugin, hook))
+                self.say(sentence)
+
+        self.plugins.tell(hook, self.sinks, complain, run=self.run, **facts)
 
     def say(self, sentence: str) -> None:
         """Tell the person and log.txt."""
         warn(sentence)
         self.run.note(sentence)
 
-    def _complain(self, sentence: str) -> None:
-        if sentence not in self._complained:
-            self._complained.add(sentence)
-            self.say(sentence)
-
 
 def start(experiment: Experiment) -> Run:
     """Run EXPERIMENT from its beginning in a new directory, made once everything fits together."""
-    check_sinks(experiment)
+    choose_sinks(experiment)
     context = _context(experiment)
     with context.owning_globals():
         algorithm = experiment.build(context)
@@ -157,12 +157,14 @@ def _compare_versions(run: Run, experiment: Experiment) -> None:
             )
 
 
-def check_sinks(experiment: Experiment) -> None:
-    """ConfigError if `run.sinks` names one that is not installed."""
-    known = {*experiment.plugins.sinks, "all"}
-    for name in experiment.options.run.sinks:
+def choose_sinks(experiment: Experiment) -> set[Plugin]:
+    """The sinks that `run.sinks` names. ConfigError if one of them is not installed."""
+    chosen = experiment.options.run.sinks
+    known = {sink.name for sink in experiment.plugins.sinks} | {"all"}
+    for name in chosen:
         if name not in known:
             raise ConfigError(f"run.sinks: there is no sink {name!r}; {hint(name, known)}")
+    return {s for s in experiment.plugins.sinks if s.name in chosen or "all" in chosen}
 
 
 def _execute(run: Run, experiment: Experiment, context: Context, algorithm: Algorithm) -> Run:

@@ -7,7 +7,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pluggy
 
 from corelab import contracts, hooks
-from corelab.components import KINDS, Component, Kind
+from corelab.components import Component, Kind
 from corelab.errors import ConfigError, CorelabError, PluginError, hint
 
 GROUP = "corelab"
@@ -74,11 +74,12 @@ class Plugins:
 
     def __init__(self, entries: Iterable[EntryPoint] | None = None) -> None:
         self.offers: list[Offer] = []
-        self.sinks: dict[str, tuple[Plugin, str]] = {}
-        """Plugins that listen to runs, by name, each with its summary."""
+        self.sinks: dict[Plugin, str] = {}
+        """Plugins that listen to runs, each with its summary."""
         self.broken: dict[Plugin, str] = {}
         self._manager = pluggy.PluginManager("corelab")
         self._manager.add_hookspecs(hooks)
+        self._manager_names: dict[str, Plugin] = {}
         found = entry_points(group=GROUP) if entries is None else entries
         listed = [(e, Plugin(e.name, *identify(e.dist))) for e in found]
         for entry, plugin in _allowed(sorted(listed, key=lambda both: both[0].name)):
@@ -114,18 +115,20 @@ class Plugins:
         if self._manager.has_plugin(key):
             raise PluginError(f"{plugin.distribution} has two plugins called {plugin.name!r}")
         self._manager.register(module, key)
+        self._manager_names[key] = plugin
         try:
             self._manager.check_pending()
             offers = list(getattr(module, "corelab_components", tuple)())
-            for component in offers:
-                _check_component(component)
+            for offered in offers:
+                if not isinstance(offered, Component):
+                    raise PluginError(f"it offers {offered!r}, which is not a Component")
         except BaseException:
             self._manager.unregister(name=key)
             raise
         self.offers += [Offer(component, plugin) for component in offers]
         if any(hasattr(module, hook) for hook in SINK_HOOKS):
             summary = (module.__doc__ or "").strip().split("\n")[0].rstrip(".")
-            self.sinks[plugin.name] = plugin, summary
+            self.sinks[plugin] = summary
 
     def _refuse_doubles(self) -> None:
         """One distribution that offers a name twice cannot be told apart by its own name."""
@@ -155,36 +158,45 @@ class Plugins:
 
         PluginError: it is unknown, ambiguous, or provides what the algorithm does not use.
         """
+        found, (_, bare) = self._matching(kind, name, user), self.split_owner(name)
+        if not found:
+            others = self._matching(kind, name, None)
+            misfit = self._misfit(others[0], bare, user) if others and user else ""
+            raise PluginError(misfit or self._unknown(kind, bare, user))
+        if len(found) > 1:
+            owners = " and ".join(sorted({str(o.plugin) for o in found}))
+            ways = " or ".join(self.shortest(o, bare, user) for o in found)
+            raise PluginError(
+                f"{kind} {name!r} is offered by {owners}: say which one you mean: {ways}"
+            )
+        return found[0]
+
+    def shortest(self, offer: Offer, name: str, user: Offer | None) -> str:
+        """The shortest way to name OFFER, known as NAME, so that `find` finds no other."""
+        c, owner = offer.component, offer.plugin.distribution
+        for way in (name, f"{c.provides}/{name}", f"{owner}:{name}"):
+            if self._matching(c.kind, way, user) == [offer]:
+                return way
+        return f"{owner}:{c.provides}/{name}"
+
+    def _matching(self, kind: Kind, name: str, user: Offer | None) -> list[Offer]:
+        """The offers that answer to NAME and fit USER: those called so, or else with a pattern."""
         owner, name = self.split_owner(name)
-        candidates = [
+        fitting = [
             o
             for o in self.offers
-            if o.component.kind == kind and owner in ("", o.plugin.distribution)
+            if o.component.kind == kind
+            and owner in ("", o.plugin.distribution)
+            and (user is None or o.component.provides in user.component.uses)
         ]
-        named = [
+        called = [
             o
-            for o in candidates
+            for o in fitting
             if name in (o.component.name, f"{o.component.provides}/{o.component.name}")
-        ] or [
-            o for o in candidates if o.component.pattern and re.fullmatch(o.component.pattern, name)
         ]
-        if not named:
-            raise PluginError(self._unknown(kind, name, candidates, user))
-        fitting = [o for o in named if user is None or o.component.provides in user.component.uses]
-        if not fitting and user:
-            raise PluginError(self._misfit(named[0], name, user))
-        if len(fitting) > 1:
-            one = {o.plugin for o in fitting}
-            choices = (
-                [f"{o.component.provides}/{name}" for o in fitting]
-                if len(one) == 1
-                else [o.label(name) for o in fitting]
-            )
-            raise PluginError(
-                f"{kind} {name!r} is offered by {' and '.join(sorted(map(str, one)))}: "
-                f"say which one you mean: {' or '.join(choices)}"
-            )
-        return fitting[0]
+        return called or [
+            o for o in fitting if o.component.pattern and re.fullmatch(o.component.pattern, name)
+        ]
 
     def split_owner(self, name: str) -> tuple[str, str]:
         """`distribution:name` in two; ("", name) if it does not begin with a plugin's owner."""
@@ -194,8 +206,8 @@ class Plugins:
             return owners[_canonical(prefix)], rest
         return "", name
 
-    def _unknown(self, kind: Kind, name: str, candidates: list[Offer], user: Offer | None) -> str:
-        known = self.names(kind, user, candidates)
+    def _unknown(self, kind: Kind, name: str, user: Offer | None) -> str:
+        known = self.names(kind, user)
         sentence = f"there is no {kind} {name!r}: {hint(name, known, 'installed')}"
         if self.broken and "did you mean" not in sentence:
             plugin, why = next(iter(self.broken.items()))
@@ -214,13 +226,11 @@ class Plugins:
             + ", ".join(self.names(c.kind, user)[:3])
         )
 
-    def names(
-        self, kind: Kind, user: Offer | None = None, among: list[Offer] | None = None
-    ) -> list[str]:
+    def names(self, kind: Kind, user: Offer | None = None) -> list[str]:
         """What people can type for KIND, examples of patterns included."""
         return [
             name
-            for o in (self.offers if among is None else among)
+            for o in self.offers
             if o.component.kind == kind
             and (user is None or o.component.provides in user.component.uses)
             for name in (o.component.examples if o.component.pattern else [o.component.name])
@@ -244,23 +254,29 @@ class Plugins:
         frozen = getattr(getattr(config, "__dataclass_params__", None), "frozen", False)
         if not frozen:
             raise PluginError(f"{what} cannot be used: its Config is not a frozen dataclass")
-        if any(field.name == "name" for field in dataclasses.fields(config)):
-            raise PluginError(f"{what} cannot be used: its Config may not have a field `name`")
+        for field in dataclasses.fields(config):
+            if field.name == "name":
+                raise PluginError(f"{what} cannot be used: its Config may not have a field `name`")
+            if field.default is field.default_factory is dataclasses.MISSING:
+                raise PluginError(f"{what} cannot be used: its option {field.name} has no default")
         return loaded
 
     def tell(
-        self, hook: str, only: Iterable[str], report: Callable[[str], None], **facts: Any
+        self,
+        hook: str,
+        only: Container[Plugin],
+        report: Callable[[Plugin, str], None],
+        **facts: Any,
     ) -> None:
-        """Call HOOK of every sink named in ONLY; one that raises is reported and the rest go on."""
+        """Call HOOK of every sink in ONLY; one that raises is reported and the others go on."""
         for implementation in getattr(self._manager.hook, hook).get_hookimpls():
-            name = implementation.plugin_name.partition(":")[2]
-            if name in only:
+            plugin = self._manager_names[implementation.plugin_name]
+            if plugin in only:
                 try:
                     implementation.function(*(facts[a] for a in implementation.argnames))
-                except Exception as error:
-                    report(
-                        f"the sink {name!r} failed in {hook} and was passed over: {one_line(error)}"
-                    )
+                except (Exception, SystemExit) as error:
+                    why = f"failed in {hook} and was passed over: {one_line(error)}"
+                    report(plugin, f"the sink {plugin.name!r} {why}")
 
 
 def _canonical(distribution: str) -> str:
@@ -279,24 +295,6 @@ def _allowed(
     for name in sorted(names - known):
         raise ConfigError(f"{ALLOW} allows {name!r}, which is not installed; {hint(name, known)}")
     return [(entry, plugin) for entry, plugin in listed if answers[plugin] & names]
-
-
-def _check_component(component: Any) -> None:
-    if not isinstance(component, Component):
-        raise PluginError(f"corelab_components returned {component!r}, which is not a Component")
-    if component.kind not in KINDS:
-        raise PluginError(
-            f"component {component.name!r}: there is no kind {component.kind!r}; "
-            + hint(component.kind, KINDS)
-        )
-    if ":" not in component.target:
-        raise PluginError(
-            f'component {component.name!r}: target {component.target!r} is not "module:Class"'
-        )
-    if component.kind != "algorithm" and not component.provides:
-        raise PluginError(
-            f"component {component.name!r}: say which interface the {component.kind} provides"
-        )
 
 
 def warn(text: str) -> None:

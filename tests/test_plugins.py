@@ -314,11 +314,11 @@ def test_a_model_for_an_algorithm_without_one_is_refused(install: Install) -> No
 
 def test_models_of_two_interfaces_may_share_a_name(install: Install) -> None:
     both = index(
-        algorithm("painter", "autoencoder"),
-        algorithm("player", "actor"),
-        algorithm("polymath", "autoencoder", "actor"),
-        model("mlp", "autoencoder"),
-        model("mlp", "actor"),
+        algorithm("painter", "brush"),
+        algorithm("player", "joystick"),
+        algorithm("polymath", "brush", "joystick"),
+        model("mlp", "brush"),
+        model("mlp", "joystick"),
     )
     install("toys", both)
     found = Plugins()
@@ -327,11 +327,11 @@ def test_models_of_two_interfaces_may_share_a_name(install: Install) -> None:
         return found.find("model", name, found.find("algorithm", user)).component.provides
 
     assert faults(found) == {}
-    assert meant("mlp", "painter") == "autoencoder"
-    assert meant("mlp", "player") == "actor"
-    assert meant("actor/mlp", "polymath") == "actor"
-    assert meant("toys:autoencoder/mlp", "polymath") == "autoencoder"
-    with pytest.raises(PluginError, match="autoencoder/mlp or actor/mlp"):
+    assert meant("mlp", "painter") == "brush"
+    assert meant("mlp", "player") == "joystick"
+    assert meant("joystick/mlp", "polymath") == "joystick"
+    assert meant("toys:brush/mlp", "polymath") == "brush"
+    with pytest.raises(PluginError, match="brush/mlp or joystick/mlp"):
         meant("mlp", "polymath")
 
 
@@ -571,7 +571,7 @@ def test_the_json_listing_has_one_row_for_each_part_sink_and_broken_plugin(
 ) -> None:
     roads = task("roads", pattern=r"Road-v\d", examples=("Road-v0",))
     install("toys", index(algorithm("toy", "toy", "network"), roads, model("mlp", "network")))
-    install("ear", f'"""Listens.\n\nTo all."""\n{EAR}', version="3.0")
+    install("ear", f'"""Listens\n\nTo all."""\n{EAR}', version="3.0")
     install("odd-toys", "1 / 0", version="0.2")
     rows = json.loads(corelab("plugins", "--json").stdout)
     keys = {"kind", "name", "interface", "summary", "broken", "plugin", "distribution", "version"}
@@ -585,7 +585,7 @@ def test_the_json_listing_has_one_row_for_each_part_sink_and_broken_plugin(
         ("algorithm", "toy"): ("toy, network", "learns", "toys", "1.0"),
         ("task", "roads (Road-v0, …)"): ("toy", "is learned from", "toys", "1.0"),
         ("model", "mlp"): ("network", "is made of layers", "toys", "1.0"),
-        ("sink", "ear"): ("", "Listens.", "ear", "3.0"),
+        ("sink", "ear"): ("", "Listens", "ear", "3.0"),
         ("plugin", "odd_toys"): ("", "", "odd_toys", "0.2"),
     }
     broken = {r["name"]: r["broken"] for r in rows if r["distribution"] in ("toys", "odd-toys")}

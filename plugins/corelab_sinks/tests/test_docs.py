@@ -61,7 +61,7 @@ def test_example_is_listed_with_its_summary(installed):
     )
     (line,) = [line for line in listed.stdout.splitlines() if " report " in line]
     assert line.startswith("sink ")
-    assert line.endswith("A short report of each run that ends, in report.md.")
+    assert line.endswith("A short report of each run that ends, in report.md")
 
 
 def test_example_reports(installed, run, sink_of, monkeypatch):
