@@ -213,7 +213,7 @@ def sample(argv: list[str]) -> int:
     from corelab.runs import Run
 
     run = Run(args.run)
-    options = config.from_signature(run.sampler(), besides=("self", "n", "seed"))
+    options = config.from_signature(run.capability("sample"), besides=("self", "n", "seed"))
     known = [o.name for o in config.options(options)]
     chosen, _ = config.fill(options, config.from_command_line(words, known))
     media = run.sample(**_common(args), **vars(chosen))

@@ -245,17 +245,22 @@ class Run:
             plugins=plugins,
         )
 
-    def load(self, checkpoint: str = "last", device: str = "auto") -> Any:
-        """The algorithm as it was at CHECKPOINT ("last", "best" or a progress)."""
+    @contextmanager
+    def _loaded(self, checkpoint: str, device: str) -> Iterator[Any]:
         from corelab.context import Context, find_device
 
-        place = self.checkpoints.pick(checkpoint)
-        experiment = self.experiment()
-        context = Context(self.seed, find_device(device), self.steps)
+        place, experiment = self.checkpoints.pick(checkpoint), self.experiment()
+        threads = experiment.options.run.threads
+        context = Context(self.seed, find_device(device), self.steps, threads)
         with context.owning_globals():
             algorithm = experiment.build(context)
             algorithm.load(place / "algorithm")
-        return algorithm
+            yield algorithm
+
+    def load(self, checkpoint: str = "last", device: str = "auto") -> Any:
+        """The algorithm as it was at CHECKPOINT ("last", "best" or a progress)."""
+        with self._loaded(checkpoint, device) as algorithm:
+            return algorithm
 
     def evaluate(
         self,
@@ -266,16 +271,13 @@ class Run:
         checkpoint: str = "last",
         device: str = "auto",
     ) -> dict[str, Any]:
-        """Measure the run's CHECKPOINT on N episodes or examples: metrics, and media if it has any.
+        """Measure CHECKPOINT on N episodes or examples: metrics, and media if there are any.
 
         PluginError if the algorithm cannot be evaluated.
         """
-        from corelab.contracts import Evaluates
-
-        algorithm = self.load(checkpoint, device)
-        if not isinstance(algorithm, Evaluates):
-            raise PluginError(f"{self.algorithm} has nothing to evaluate (it has no `evaluate`)")
-        return dict(algorithm.evaluate(split, n, seed))
+        self.capability("evaluate")
+        with self._loaded(checkpoint, device) as algorithm:
+            return dict(algorithm.evaluate(split, n, seed))
 
     def sample(
         self,
@@ -290,17 +292,17 @@ class Run:
 
         PluginError if the algorithm cannot sample.
         """
-        self.sampler()
+        self.capability("sample")
         chosen = {} if n is None else {"n": n}
-        algorithm = self.load(checkpoint, device)
-        return algorithm.sample(**chosen, seed=seed, **options)  # type: ignore[no-any-return]
+        with self._loaded(checkpoint, device) as algorithm:
+            return algorithm.sample(**chosen, seed=seed, **options)  # type: ignore[no-any-return]
 
-    def sampler(self) -> Callable[..., Media]:
-        """The algorithm's `sample`, unbound. PluginError if it has none."""
+    def capability(self, name: str) -> Callable[..., Any]:
+        """The algorithm's optional method NAME, unbound. PluginError if it has none."""
         experiment = self.experiment()
-        method = getattr(experiment.plugins.load(experiment.algorithm), "sample", None)
+        method = getattr(experiment.plugins.load(experiment.algorithm), name, None)
         if method is None:
-            raise PluginError(f"{self.algorithm} has nothing to sample (it has no `sample`)")
+            raise PluginError(f"{self.algorithm} has nothing to {name} (it has no `{name}`)")
         return method  # type: ignore[no-any-return]
 
     def resume(self, steps: int | None = None) -> Run:

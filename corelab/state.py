@@ -33,7 +33,9 @@ def load_tree(path: Path) -> Any:
     """What `save_tree` wrote to PATH, tensors on the CPU."""
     text = json.loads(path.with_suffix(".json").read_text())
     file = path.with_suffix(".safetensors")
-    return _decode(text, load_file(file) if file.exists() else {})
+    tensors = load_file(file) if file.exists() else {}
+    # cloned into memory that torch aligns: in which order sums are taken can depend on it
+    return _decode(text, {name: tensor.clone() for name, tensor in tensors.items()})
 
 
 def _encode(value: Any, at: str, tensors: dict[str, torch.Tensor]) -> Any:
