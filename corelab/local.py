@@ -59,9 +59,9 @@ class LocalRecorder:
             loop = load_tree(place / "loop")
             self.context.load_state_dict(loop["streams"])
             position = Position(**loop["position"])
-            self.run.note(f"resumed from {place.name}")
         if self.run.record["sessions"]:
             self.run.resumed_at = algorithm.progress
+        self.run.note(f"from {place.name} on" if place else "from the beginning")
         session = {"began": time.time(), "progress": algorithm.progress, "pid": os.getpid()}
         self.run.update(
             status="running", error=None, sessions=[*self.run.record["sessions"], session]

@@ -347,8 +347,6 @@ def _make_directory(parent: Path, name: str, exact: bool) -> Path:
             path.mkdir(parents=True)
             break
         except FileExistsError:
-            if parent.exists() and not parent.is_dir():
-                raise StorageError(f"{parent}: is a file; runs need a directory") from None
             if exact:
                 raise RunError(
                     f"{path}: exists already; go on with it by `corelab resume {path}`, "

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from corelab.errors import CheckpointError, DivergedError
 
@@ -26,7 +26,8 @@ def save_tree(path: Path, tree: Any) -> None:
     text = json.dumps(_encode(tree, "", tensors), indent=1)
     path.with_suffix(".json").write_text(text)
     if tensors:
-        save_file(tensors, path.with_suffix(".safetensors"))
+        # by way of bytes, so that a full disk is an OSError
+        path.with_suffix(".safetensors").write_bytes(save(tensors))
 
 
 def load_tree(path: Path) -> Any:
@@ -136,7 +137,7 @@ class Saved:
             else:
                 rest[name] = value.state_dict() if hasattr(value, "state_dict") else value
         if weights:
-            save_file(weights, directory / "weights.safetensors")
+            (directory / "weights.safetensors").write_bytes(save(weights))
         save_tree(directory / "state", rest)
 
     def load(self, directory: Path) -> None:

@@ -1,9 +1,9 @@
 """What the documentation tells people to type does what it says.
 
 In a page, a ```console block holds commands after `$ ` and, below them, what they print (`...`
-stands for anything); a block with a title is a file; a ```python block is a program. A page's
-blocks run in their order in one empty folder. ```bash blocks are for commands that take long or need what
-a test cannot have.
+stands for anything); a block with a title is a file; a ```python block is a program. The blocks of
+a page run in their order in one empty folder. ```bash blocks are for commands that take long or
+need what a test cannot have, ```py blocks for pieces of programs.
 """
 
 from __future__ import annotations
