@@ -7,12 +7,14 @@ holds the hash of every file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from corelab.errors import CheckpointError, StorageError
 
@@ -29,8 +31,10 @@ def write_atomically(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink()
 
 
 class Checkpoints:
@@ -49,9 +53,7 @@ class Checkpoints:
     @property
     def best(self) -> Path | None:
         """The checkpoint with the best evaluation so far, if it is still there."""
-        link = self.directory / "best"
-        target = self.directory / link.read_text().strip() if link.is_file() else None
-        return target if target and target.is_dir() else None
+        return next((p for p in reversed(self.all()) if _manifest(p).get("best")), None)
 
     def write(self, progress: int, fill: Callable[[Path], None], best: bool = False) -> Path:
         """Make the checkpoint of PROGRESS: FILL writes its files into the directory it is given.
@@ -63,12 +65,16 @@ class Checkpoints:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             for leftover in self.directory.glob(".*"):
-                shutil.rmtree(leftover, ignore_errors=True)
+                _remove(leftover)
             if not self.fault(place):
-                return self._mark_best(place) if best else place
+                if best:
+                    manifest = _manifest(place) | {"best": True}
+                    write_atomically(place / MANIFEST, json.dumps(manifest, indent=1))
+                self._prune()
+                return place
             beside.mkdir()
             fill(beside)
-            _seal(beside)
+            _seal(beside, best)
             shutil.rmtree(place, ignore_errors=True)
             beside.rename(place)
             _sync(self.directory)
@@ -82,33 +88,29 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        if best:
-            self._mark_best(place)
         self._prune()
         return place
 
-    def _mark_best(self, place: Path) -> Path:
-        write_atomically(self.directory / "best", place.name + "\n")
-        return place
-
     def _prune(self) -> None:
+        best = self.best
         for old in self.all()[: -self.keep]:
-            if old != self.best:
-                shutil.rmtree(old, ignore_errors=True)
+            if old != best:
+                # out of sight first, since half a checkpoint would look like a damaged one
+                with contextlib.suppress(OSError):
+                    _remove(old.rename(old.with_name(f".{old.name}")))
 
     def fault(self, checkpoint: Path) -> str:
         """What is wrong with CHECKPOINT; "" if every file is as it was written."""
         try:
-            manifest = json.loads((checkpoint / MANIFEST).read_text())
-            for name, expected in manifest["sha256"].items():
+            expected = _manifest(checkpoint)["sha256"]
+            for name, digest in expected.items():
                 if not (checkpoint / name).is_file():
                     return f"{name} is missing"
-                if _sha256(checkpoint / name) != expected:
+                if _sha256(checkpoint / name) != digest:
                     return f"{name} is not what was written"
-        except OSError as error:
-            return f"{MANIFEST} cannot be read ({error.strerror or error})"
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return f"{MANIFEST} is damaged"
+        except (OSError, KeyError, AttributeError):
+            there = (checkpoint / MANIFEST).exists()
+            return f"{MANIFEST} is {'damaged' if there else 'missing'}"
         return ""
 
     def pick(self, which: str = "last") -> Path:
@@ -142,17 +144,33 @@ class Checkpoints:
         return None, passed
 
 
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _seal(directory: Path) -> None:
+def _manifest(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; empty if that cannot be read."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return {}
+    return manifest if isinstance(manifest, dict) else {}
+
+
+def _seal(directory: Path, best: bool) -> None:
     """Write the manifest, then make sure that everything is on the disk and not only on its way."""
     files = sorted(p for p in directory.rglob("*") if p.is_file())
     hashes = {str(p.relative_to(directory)): _sha256(p) for p in files}
     manifest = directory / MANIFEST
-    manifest.write_text(json.dumps({"sha256": hashes}, indent=1))
+    manifest.write_text(json.dumps({"best": best, "sha256": hashes}, indent=1))
     for path in (*files, manifest):
         _sync(path)
     for folder in {p.parent for p in files} | {directory}:

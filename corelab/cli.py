@@ -214,7 +214,7 @@ def sample(argv: list[str]) -> int:
 
     run = Run(args.run)
     options = config.from_signature(run.capability("sample"), besides=("self", "n", "seed"))
-    known = [o.name for o in config.options(options)]
+    known = {o.name: o for o in config.options(options)}
     chosen, _ = config.fill(options, config.from_command_line(words, known))
     media = run.sample(**_common(args), **vars(chosen))
     try:

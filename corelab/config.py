@@ -1,7 +1,7 @@
 """Options: frozen dataclasses, filled from presets, a file and the command line, in this order.
 
-Every layer is turned into assignments `dotted.name = tokens`, and tyro reads them all at once, so
-that a value means the same wherever it is written. Where each value came from is kept.
+Every layer becomes assignments `dotted.name = value`. Words of the command line are read by tyro,
+values of files and of Python are held against the same types. Where each one came from is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import typing
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 from corelab.errors import ConfigError, hint
 
@@ -38,10 +38,10 @@ class Option:
 
 @dataclass(frozen=True)
 class Assignment:
-    """A value for an option, as words of a command line, and where it was written."""
+    """A value for an option, of its type, and where it was written."""
 
     name: str
-    words: tuple[str, ...]
+    value: Any
     source: str
 
 
@@ -102,30 +102,29 @@ def type_name(kind: Any) -> str:
     return str(kind)
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether VALUE, as a file or Python gives it, is of the type KIND."""
-    arguments = typing.get_args(kind)
-    origin = typing.get_origin(kind)
+def _convert(value: Any, kind: Any) -> Any:
+    """VALUE, as a file or Python gives it, as the type KIND. TypeError if it is no such value."""
+    arguments, origin = typing.get_args(kind), typing.get_origin(kind)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
     if origin in (Union, types.UnionType):
-        return any(_fits(value, a) for a in arguments)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        items = isinstance(value, list | tuple)
-        return items and all(_fits(v, arguments[0]) for v in value)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and value == int(value)
-    if kind is Path:
-        return isinstance(value, str | Path)
-    return isinstance(value, kind)
-
-
-def _words(value: Any) -> tuple[str, ...]:
-    items = value if isinstance(value, list | tuple) else [value]
-    return tuple(repr(v) if isinstance(v, float) else str(v) for v in items)
+        for argument in sorted(arguments, key=lambda a: a is not type(value)):
+            with contextlib.suppress(TypeError):
+                return _convert(value, argument)
+    elif origin is Literal:
+        if any(value == a and type(value) is type(a) for a in arguments):
+            return value
+    elif origin is tuple:
+        if isinstance(value, list | tuple):
+            return tuple(_convert(v, arguments[0]) for v in value)
+    elif kind is float and number:
+        return float(value)
+    elif kind is int and number and (isinstance(value, int) or value.is_integer()):
+        return int(value)
+    elif kind is Path and isinstance(value, str | Path):
+        return Path(value)
+    elif kind not in (int, float) and isinstance(value, kind):
+        return value
+    raise TypeError
 
 
 def from_mapping(
@@ -135,9 +134,12 @@ def from_mapping(
     for name, value in _flatten(values):
         if name not in known:
             raise ConfigError(f"{source}: there is no option {name!r}; {hint(name, known)}")
-        if not _fits(value, known[name].type):
-            raise _wrong(name, known[name], value, source)
-        yield Assignment(name, _words(value), source)
+        try:
+            yield Assignment(name, _convert(value, known[name].type), source)
+        except TypeError:
+            raise ConfigError(
+                f"{source}: {name} takes {type_name(known[name].type)}, got {value!r}"
+            ) from None
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -162,83 +164,85 @@ def from_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not {what} ({error})") from error
 
 
-def from_command_line(argv: Sequence[str], known: Iterable[str]) -> Iterator[Assignment]:
-    """Assignments from `--name value …`, `--name=value`, `--flag` and `--no-flag`."""
-    known, source = set(known), "command line"
-    words = list(argv)
+def from_command_line(argv: Sequence[str], known: Mapping[str, Option]) -> Iterator[Assignment]:
+    """Assignments from `--name value …`, `--name=value`, `--flag` and `--no-flag`.
+
+    ConfigError for an unknown option or a wrong type.
+    """
+    words, source = list(argv), "command line"
     while words:
         flag = words.pop(0)
         if not flag.startswith("--"):
             raise ConfigError(f"{source}: {flag!r} belongs to no option")
-        flag, equals, value = flag[2:].partition("=")
-        name = flag.replace("-", "_")
+        flag, equals, value = flag.partition("=")
+        name = flag[2:].replace("-", "_")
         given = [value] if equals else []
         while not equals and words and not words[0].startswith("--"):
             given.append(words.pop(0))
         head, dot, last = name.rpartition(".")
-        if name not in known and last.startswith("no_") and f"{head}{dot}{last[3:]}" in known:
-            name, given = f"{head}{dot}{last[3:]}", ["False"]
+        positive = f"{head}{dot}{last.removeprefix('no_')}"
+        if name not in known and positive in known and known[positive].type is bool:
+            if given:
+                raise ConfigError(f"{source}: {flag} takes no value, got {' '.join(given)!r}")
+            name, given = positive, ["false"]
         if name not in known:
             flags = ("--" + k.replace("_", "-") for k in known)
-            raise ConfigError(f"{source}: there is no option --{flag}; {hint('--' + flag, flags)}")
-        yield Assignment(name, tuple(given), source)
+            raise ConfigError(f"{source}: there is no option {flag}; {hint(flag, flags)}")
+        yield Assignment(name, _read(given, known[name], flag), source)
 
 
-def fill(config: type, assignments: Iterable[Assignment]) -> tuple[Any, dict[str, str]]:
-    """An instance of CONFIG, and for each option the source of its value.
-
-    Later assignments win over earlier ones. ConfigError for a value that is not of its type.
-    """
+def _read(words: list[str], option: Option, flag: str) -> Any:
+    """The value that tyro reads in WORDS, which stood behind FLAG."""
     import tyro
 
-    known = {option.name: option for option in options(config)}
-    final = {a.name: a for a in assignments}
-
-    def read(chosen: Iterable[Assignment]) -> Any:
-        argv = [word for a in chosen for word in _as_flags(a, known[a.name])]
-        with contextlib.redirect_stderr(io.StringIO()):  # tyro's boxes become one sentence
-            return tyro.cli(config, args=argv, use_underscores=True)
-
-    try:
-        instance = read(final.values())
-    except SystemExit:
-        for a in final.values():  # tyro says no to the whole: find out to which part
-            try:
-                read([a])
-            except SystemExit:
-                raise _wrong(a.name, known[a.name], " ".join(a.words), a.source) from None
-        raise ConfigError(f"these options do not go together: {', '.join(final)}") from None
-    sources = {name: final[name].source if name in final else "default" for name in known}
-    return instance, sources
-
-
-def _as_flags(a: Assignment, option: Option) -> list[str]:
-    words = a.words
     if option.type is bool:
-        value = words[0].lower() if len(words) == 1 else "true" if not words else ""
-        head, dot, last = a.name.rpartition(".")
-        return {"true": [f"--{a.name}"], "false": [f"--{head}{dot}no_{last}"]}.get(
-            value, [f"--{a.name}", *words, "is not a truth value"]
-        )
+        truth = {"true": "True", "false": "False"}
+        words = [truth.get(word.lower(), word) for word in words] or ["True"]
     if int in (option.type, *typing.get_args(option.type)):
-        words = tuple(map(_as_integer, words))
-    if len(words) == 1 and typing.get_origin(option.type) is not tuple:
-        return [f"--{a.name}={words[0]}"]
-    return [f"--{a.name}", *words]
+        words = [_as_integer(word) for word in words]
+    several = typing.get_origin(option.type) is tuple
+    argv = ["--value", *words] if several or len(words) != 1 else [f"--value={words[0]}"]
+    kind: Any = option.type
+    reader: Any = dataclasses.make_dataclass(
+        "Reader", [("value", Annotated[kind, tyro.conf.FlagConversionOff])]
+    )
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # tyro's box becomes one sentence
+            return tyro.cli(reader, args=argv).value
+    except SystemExit:
+        kind_name, said = type_name(option.type), " ".join(words)
+        raise ConfigError(f"command line: {flag} takes {kind_name}, got {said!r}") from None
 
 
 def _as_integer(word: str) -> str:
     """1e6 is how people write a million."""
-    try:
-        number = float(word)
-        return str(int(number)) if number == int(number) and not word.isdigit() else word
-    except (ValueError, OverflowError):
+    with contextlib.suppress(ValueError):
+        int(word)
         return word
+    with contextlib.suppress(ValueError, OverflowError):
+        if float(word).is_integer():
+            return str(int(float(word)))
+    return word
 
 
-def _wrong(name: str, option: Option, value: Any, source: str) -> ConfigError:
-    flag = f"--{name.replace('_', '-')}" if source == "command line" else name
-    return ConfigError(f"{source}: {flag} takes {type_name(option.type)}, got {value!r}")
+def fill(config: type, assignments: Iterable[Assignment]) -> tuple[Any, dict[str, str]]:
+    """An instance of CONFIG, and for each option the source of its value: the last one wins."""
+    final = {a.name: a for a in assignments}
+    sources = {
+        o.name: final[o.name].source if o.name in final else "default" for o in options(config)
+    }
+
+    def build(cls: type, prefix: str) -> Any:
+        hints, values = typing.get_type_hints(cls), {}
+        for field in dataclasses.fields(cls):
+            name = prefix + field.name
+            if dataclasses.is_dataclass(hints[field.name]):
+                values[field.name] = build(hints[field.name], f"{name}.")
+            elif name in final:
+                values[field.name] = final[name].value
+        return cls(**values)
+
+    return build(config, ""), sources
 
 
 def to_plain(value: Any) -> Any:

@@ -165,6 +165,7 @@ class Context:
                 key: s.bit_generator.state if isinstance(s, np.random.Generator) else s.get_state()
                 for key, s in self._streams.items()
             },
+            "models": self._models,
             "python": [version, list(words), gauss],
             "numpy": np.random.get_state(legacy=False),
             "torch": torch.get_rng_state(),
@@ -179,6 +180,7 @@ class Context:
                 self.rng(*path, shared=shared).bit_generator.state = saved
             else:
                 self.generator(*path, shared=shared).set_state(saved)
+        self._models = state["models"]
         version, words, gauss = state["python"]
         random.setstate((version, tuple(words), gauss))
         np.random.set_state(state["numpy"])

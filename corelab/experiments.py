@@ -162,7 +162,7 @@ def resolve(
         *config.from_command_line(argv, known),
     ]
     if task_offer.component.pattern:
-        layers.append(config.Assignment("task.id", (bare_task,), "name of the task"))
+        layers.append(config.Assignment("task.id", bare_task, "name of the task"))
     filled, sources = config.fill(options, layers)
     if filled.steps < 1:
         raise ConfigError(f"steps is at least 1, got {filled.steps}")

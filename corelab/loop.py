@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,9 +45,11 @@ class RunConfig:
     """The sinks that hear of this run: all that are installed, or just the ones named."""
 
     def __post_init__(self) -> None:
-        for name, least in {"keep": 1, "threads": 1, "log_every": 1, "eval_every": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
+        positive = ("keep", "threads", "log_every", "eval_n")
+        natural = ("eval_every", "checkpoint_every", "checkpoint_seconds", "max_seconds")
+        for name in positive + natural:
+            value, least = getattr(self, name), int(name in positive)
+            if value is not None and not value >= least:
                 raise ConfigError(f"run.{name} is at least {least}, got {value}")
         if self.target:
             parse_target(self.target)
@@ -54,10 +57,11 @@ class RunConfig:
 
 def parse_target(text: str) -> tuple[str, float, float]:
     """("metric", sign, value) of "metric >= value" (sign 1) or "metric <= value" (sign -1)."""
-    match = re.fullmatch(r"\s*(\S+?)\s*([<>])=\s*([-+.\deE]+)\s*", text)
-    if not match:
-        raise ConfigError(f'run.target takes a sentence like "eval/return >= 475", got {text!r}')
-    return match[1], 1.0 if match[2] == ">" else -1.0, float(match[3])
+    match = re.fullmatch(r"\s*(\S+?)\s*([<>])=\s*(\S+)\s*", text)
+    with suppress(ValueError):
+        if match and math.isfinite(value := float(match[3])):
+            return match[1], 1.0 if match[2] == ">" else -1.0, value
+    raise ConfigError(f'run.target takes a sentence like "eval/return >= 475", got {text!r}')
 
 
 @dataclass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import os
+import random
 import re
 import sys
 from collections.abc import Callable, Container, Iterable
@@ -241,10 +242,13 @@ class Plugins:
         c = offer.component
         module, _, attribute = c.target.partition(":")
         what = f"{c.kind} {c.name!r} of {offer.plugin}"
+        drawn = random.getstate()  # some libraries draw from the global generator on their import
         try:
             loaded = getattr(importlib.import_module(module), attribute)
         except (Exception, SystemExit) as error:
             raise PluginError(f"{what} cannot be loaded: {one_line(error)}") from error
+        finally:
+            random.setstate(drawn)
         promised = getattr(contracts, c.kind.capitalize())
         names = [*promised.__annotations__, *(n for n in vars(promised) if not n.startswith("_"))]
         missing = [n for n in names if n != "progress" and not hasattr(loaded, n)]

@@ -11,16 +11,25 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from corelab.errors import CheckpointError, DivergedError
+
+_DTYPES = {
+    *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+    *(torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64),
+}
+"""What safetensors can hold."""
+_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
 def save_tree(path: Path, tree: Any) -> None:
     """Write TREE to PATH.json, and its arrays, if it has any, to PATH.safetensors.
 
-    A tree is built of dicts (keys of any simple type), lists, tuples, str, int, float, bool, None,
-    bytes, torch tensors, NumPy arrays and scalars, and NumPy generators. TypeError for the rest.
+    A tree is built of dicts, lists, tuples, str, int, float, bool, None, bytes, torch tensors,
+    NumPy arrays and scalars, and NumPy generators. TypeError, which names the place, for the rest.
     """
     tensors: dict[str, torch.Tensor] = {}
     text = json.dumps(_encode(tree, "", tensors), indent=1)
@@ -31,43 +40,67 @@ def save_tree(path: Path, tree: Any) -> None:
 
 
 def load_tree(path: Path) -> Any:
-    """What `save_tree` wrote to PATH, tensors on the CPU."""
-    text = json.loads(path.with_suffix(".json").read_text())
-    file = path.with_suffix(".safetensors")
-    tensors = load_file(file) if file.exists() else {}
-    # cloned into memory that torch aligns: in which order sums are taken can depend on it
-    return _decode(text, {name: tensor.clone() for name, tensor in tensors.items()})
+    """What `save_tree` wrote to PATH, on the CPU. CheckpointError if it is something else."""
+    try:
+        text = json.loads(path.with_suffix(".json").read_text())
+        return _decode(text, load_tensors(path.with_suffix(".safetensors")))
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise CheckpointError(f"{path}: does not hold a saved state ({error})") from error
+
+
+def load_tensors(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors in a safetensors FILE, none if it is not there. ValueError if it is damaged."""
+    if not file.exists():
+        return {}
+    try:
+        # cloned into memory that torch aligns: in which order sums are taken can depend on it
+        return {name: tensor.clone() for name, tensor in load_file(file).items()}
+    except SafetensorError as error:
+        raise ValueError(f"{file.name}: {error}") from error
 
 
 def _encode(value: Any, at: str, tensors: dict[str, torch.Tensor]) -> Any:
-    if value is None or (
-        isinstance(value, str | bool | int | float) and not isinstance(value, np.generic)
-    ):
+    if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, list):
         return [_encode(v, f"{at}.{i}", tensors) for i, v in enumerate(value)]
     if isinstance(value, tuple):
         return {"$tuple": [_encode(v, f"{at}.{i}", tensors) for i, v in enumerate(value)]}
     if isinstance(value, Mapping):
-        if all(isinstance(k, str) and not k.startswith("$") for k in value):
+        if all(type(k) is str and not k.startswith("$") for k in value):
             return {k: _encode(v, f"{at}.{k}", tensors) for k, v in value.items()}
-        return {"$items": [[k, _encode(v, f"{at}.{k}", tensors)] for k, v in value.items()]}
+        pairs = [(_encode(k, at, tensors), f"{at}.{k}", v) for k, v in value.items()]
+        return {"$items": [[key, _encode(v, below, tensors)] for key, below, v in pairs]}
     if isinstance(value, bytes):
         return {"$bytes": base64.b64encode(value).decode()}
-    if isinstance(value, torch.Tensor):
-        # cloned, because safetensors refuses tensors that share memory
-        tensors[at] = value.detach().cpu().contiguous().clone()
-        return {"$tensor": at}
-    if isinstance(value, np.generic):
-        tensors[at] = torch.from_numpy(np.array(value))
-        return {"$scalar": at}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        tensors[at] = torch.from_numpy(np.array(value, order="C"))
-        return {"$array": at}
+    if isinstance(value, torch.Tensor | np.ndarray | np.generic):
+        return _encode_tensor(value, at, tensors)
     if isinstance(value, np.random.Generator):
-        state = value.bit_generator.state
-        return {"$generator": _encode(state, at, tensors)}
-    raise TypeError(
+        return {"$generator": _encode(value.bit_generator.state, at, tensors)}
+    raise _unsaveable(value, at)
+
+
+def _encode_tensor(value: Any, at: str, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    kind = "$tensor"
+    tensor = value
+    if not isinstance(value, torch.Tensor):
+        kind = "$array" if isinstance(value, np.ndarray) else "$scalar"
+        try:
+            tensor = torch.from_numpy(np.array(value, order="C"))
+        except (TypeError, ValueError) as error:
+            raise _unsaveable(value, at) from error
+    if tensor.dtype not in _DTYPES or tensor.layout is not torch.strided:
+        raise _unsaveable(value, at)
+    name = at.lstrip(".")
+    while name in tensors or name == "__metadata__":  # {"a.b": …} beside {"a": {"b": …}}
+        name += "'"
+    # cloned, because safetensors refuses tensors that share memory
+    tensors[name] = tensor.detach().cpu().contiguous().clone()
+    return {kind: name}
+
+
+def _unsaveable(value: Any, at: str) -> TypeError:
+    return TypeError(
         f"{at.lstrip('.') or 'the state'} is a {type(value).__name__}, which cannot be saved: "
         "save tensors, arrays, numbers, text, and lists and dicts of these"
     )
@@ -82,7 +115,7 @@ def _decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
         case [("$tuple", items)]:
             return tuple(_decode(v, tensors) for v in items)
         case [("$items", items)]:
-            return {k: _decode(v, tensors) for k, v in items}
+            return {_decode(k, tensors): _decode(v, tensors) for k, v in items}
         case [("$bytes", text)]:
             return base64.b64decode(text)
         case [("$tensor", key)]:
@@ -93,6 +126,8 @@ def _decode(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
             return tensors[key].numpy()
         case [("$generator", state)]:
             state = _decode(state, tensors)
+            if state["bit_generator"] not in _BIT_GENERATORS:
+                raise ValueError(f"there is no bit generator {state['bit_generator']!r}")
             bits = getattr(np.random, state["bit_generator"])()
             bits.state = state
             return np.random.Generator(bits)
@@ -105,7 +140,7 @@ def tensors_sha256(file: Path) -> str:
     Unlike the file's own hash it does not depend on the order or alignment they are stored in.
     """
     digest = hashlib.sha256()
-    for name, tensor in sorted(load_file(file).items()):
+    for name, tensor in sorted(load_tensors(file).items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -127,12 +162,11 @@ class Saved:
         for name in self.saved:
             value = getattr(self, name)
             if isinstance(value, torch.nn.Module):
-                module = getattr(value, "module", value)  # a data-parallel wrapper's own module
+                module = _unwrapped(value)
+                for key, parameter in module.named_parameters():
+                    if not parameter.isfinite().all():
+                        raise DivergedError(f"the weights {name}.{key} are no longer finite")
                 for key, tensor in module.state_dict().items():
-                    if tensor.is_floating_point() and not tensor.isfinite().all():
-                        raise DivergedError(
-                            f"the weights {name}.{key} are no longer finite numbers"
-                        )
                     weights[f"{name}.{key}"] = tensor.detach().cpu().contiguous().clone()
             else:
                 rest[name] = value.state_dict() if hasattr(value, "state_dict") else value
@@ -142,16 +176,14 @@ class Saved:
 
     def load(self, directory: Path) -> None:
         """Become what was saved in DIRECTORY. `CheckpointError` if it holds something else."""
-        file = directory / "weights.safetensors"
-        weights = load_file(file) if file.exists() else {}
-        rest = load_tree(directory / "state")
         try:
+            rest = load_tree(directory / "state")
+            weights = load_tensors(directory / "weights.safetensors")
             for name in self.saved:
                 value = getattr(self, name)
                 if isinstance(value, torch.nn.Module):
-                    module = getattr(value, "module", value)
                     prefix = f"{name}."
-                    module.load_state_dict(
+                    _unwrapped(value).load_state_dict(
                         {k[len(prefix) :]: v for k, v in weights.items() if k.startswith(prefix)}
                     )
                 elif hasattr(value, "load_state_dict"):
@@ -160,8 +192,15 @@ class Saved:
                     setattr(self, name, rest[name].to(value.device))
                 else:
                     setattr(self, name, rest[name])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (CheckpointError, KeyError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(
                 f"{directory}: this is not the state of this {type(self).__name__} ({reason})"
             ) from error
+
+
+def _unwrapped(module: torch.nn.Module) -> torch.nn.Module:
+    """MODULE without what makes it data-parallel."""
+    if isinstance(module, torch.nn.parallel.DistributedDataParallel | torch.nn.DataParallel):
+        return module.module  # type: ignore[no-any-return]
+    return module
