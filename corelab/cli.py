@@ -50,7 +50,7 @@ def _parser(verb: str) -> _Parser:
 def _whole(text: str) -> int:
     """TEXT as a whole number, 1e6 included."""
     number = float(text)
-    if number != int(number) or number < 0:
+    if not number.is_integer() or number < 0:
         raise ValueError
     return int(number)
 

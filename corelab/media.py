@@ -16,7 +16,10 @@ from corelab.errors import ConfigError
 
 def _frames(array: Any, what: str) -> NDArray[np.uint8]:
     frames = np.asarray(array)
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (1, 3):
+    fits = (
+        frames.dtype == np.uint8 and frames.ndim == 4 and frames.size and frames.shape[3] in (1, 3)
+    )
+    if not fits:
         raise ValueError(
             f"{what} takes uint8 [N, height, width, 1 or 3], got {frames.dtype} {frames.shape}"
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,9 @@ def test_generators_go_on_where_they_were_also_those_handed_out_before(tmp_path:
             draw(stream)
         torch.randn(3, generator=c.generator("d"))
         c.rng("a").normal()
+        globals_drawn()
+        random.gauss(0, 1)  # draws a pair and keeps one half, as the next one does
+        np.random.normal()
         state = written(c, tmp_path)
         expected = [
             draw(c.rng("a")),
@@ -156,8 +160,8 @@ def test_a_network_built_after_a_restore_has_the_weights_it_would_have_had(
 # -- global generators -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def untouched() -> Any:
+@contextmanager
+def unchanged() -> Iterator[None]:
     """The global generators and the number of threads are afterwards as they were before."""
     threads = torch.get_num_threads()
     before = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
@@ -168,18 +172,18 @@ def untouched() -> Any:
     assert torch.get_num_threads() == threads
 
 
-def test_the_global_generators_and_threads_are_lent_and_given_back(untouched: None) -> None:
-    with context(threads=torch.get_num_threads() + 1).owning_globals():
+def test_the_global_generators_and_threads_are_lent_and_given_back() -> None:
+    with unchanged(), context(threads=torch.get_num_threads() + 1).owning_globals():
         globals_drawn()
 
 
-def test_they_are_given_back_after_an_exception_too(untouched: None) -> None:
+def test_they_are_given_back_after_an_exception_too() -> None:
     def fail() -> None:
         with context(threads=torch.get_num_threads() + 1).owning_globals():
             globals_drawn()
             raise RuntimeError
 
-    with pytest.raises(RuntimeError):
+    with unchanged(), pytest.raises(RuntimeError):
         fail()
 
 
@@ -204,9 +208,11 @@ def test_within_a_run_torch_has_the_threads_of_the_run() -> None:
 # -- networks ----------------------------------------------------------------------------------
 
 
-def test_weights_are_the_seeds_own_whatever_was_drawn_before(untouched: None) -> None:
+def test_weights_are_the_seeds_own_whatever_was_drawn_before() -> None:
     linear = functools.partial(torch.nn.Linear, 3)
-    first = context().build(linear, 2, bias=False)
+    with unchanged():
+        first = context().build(linear, 2, bias=False)
+        other = context(seed=1).build(linear, 2, bias=False)
     with context().owning_globals():
         torch.rand(7)
         c = context(rank=1)
@@ -214,7 +220,7 @@ def test_weights_are_the_seeds_own_whatever_was_drawn_before(untouched: None) ->
         second = c.build(linear, 2, bias=False)
     assert first.bias is None
     assert torch.equal(first.weight, second.weight)
-    assert not torch.equal(first.weight, context(seed=1).build(linear, 2).weight)
+    assert not torch.equal(first.weight, other.weight)
 
 
 def test_two_networks_of_a_run_begin_with_different_weights() -> None:
