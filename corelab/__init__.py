@@ -24,9 +24,8 @@ from corelab.hooks import API, hookimpl
 
 if TYPE_CHECKING:
     from corelab.context import Context, Pool
-    from corelab.contracts import Algorithm, Evaluates, Model, Samples, Split, Task
+    from corelab.contracts import Algorithm, Evaluates, Media, Model, Samples, Split, Task
     from corelab.experiments import train
-    from corelab.media import Images, Video
     from corelab.runs import Run, find_runs
     from corelab.state import Saved
 
@@ -43,7 +42,7 @@ __all__ = [
     "DataError",
     "DivergedError",
     "Evaluates",
-    "Images",
+    "Media",
     "Model",
     "PluginError",
     "Pool",
@@ -54,7 +53,6 @@ __all__ = [
     "Split",
     "StorageError",
     "Task",
-    "Video",
     "find_runs",
     "hookimpl",
     "train",
@@ -62,9 +60,8 @@ __all__ = [
 
 _LAZY = {
     "context": ("Context", "Pool"),
-    "contracts": ("Algorithm", "Evaluates", "Model", "Samples", "Split", "Task"),
+    "contracts": ("Algorithm", "Evaluates", "Media", "Model", "Samples", "Split", "Task"),
     "experiments": ("train",),
-    "media": ("Images", "Video"),
     "runs": ("Run", "find_runs"),
     "state": ("Saved",),
 }

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from corelab_media import Images
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelab import ConfigError, DivergedError, Images, PluginError
+from corelab import ConfigError, DivergedError, PluginError
 from corelab.loop import Position, RunConfig, drive
 
 

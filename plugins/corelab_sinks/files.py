@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from corelab import hookimpl
 
 if TYPE_CHECKING:
-    from corelab import Images, Run, Video
+    from corelab_media import Images, Video
+
+    from corelab import Run
 
 corelab_api = (1, 0)
 
@@ -20,7 +22,7 @@ corelab_api = (1, 0)
 @hookimpl
 def corelab_run_logged(run: Run, progress: int, media: Mapping[str, Images | Video]) -> None:
     """Write each medium to a file of its own."""
-    from corelab import Images
+    from corelab_media import Images
 
     for name, medium in media.items():
         folder, suffix = ("samples", "png") if isinstance(medium, Images) else ("videos", "gif")

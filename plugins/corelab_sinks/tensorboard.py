@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from corelab import hookimpl
 
 if TYPE_CHECKING:
-    from corelab import Images, Run, Video
+    from corelab_media import Images, Video
+
+    from corelab import Run
 
 corelab_api = (1, 0)
 
@@ -100,10 +102,9 @@ class _EventFile:
 
 def _image(medium: Images | Video) -> Any:
     """MEDIUM as a `Summary.Image`: a PNG, or an animated GIF, which TensorBoard plays."""
+    from corelab_media import Video
     from PIL import Image
     from tensorboard.compat.proto.summary_pb2 import Summary
-
-    from corelab import Video
 
     if isinstance(medium, Video):
         height, width = medium.pixels.shape[1:3]

@@ -20,9 +20,10 @@ from typing import Any, ClassVar, Literal, Protocol, SupportsFloat
 import torch
 import torch.nn.functional as F  # noqa: N812
 from corelab_datasets.interface import Dataset, minibatch
+from corelab_media import Images
 from torch import Tensor, nn
 
-from corelab import ConfigError, Context, Images, Saved, Split
+from corelab import ConfigError, Context, Saved, Split
 from corelab_vae.interface import Autoencoder
 
 

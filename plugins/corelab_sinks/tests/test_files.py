@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+from corelab_media import Images, Video
 from PIL import Image
-
-from corelab import Images, Video
 
 SINK = "files"
 RNG = np.random.default_rng(0)

@@ -8,8 +8,7 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
-
-from corelab import Images, Video
+from corelab_media import Images, Video
 
 NAMES = ("jsonl", "files", "tensorboard", "progress")
 PICTURES = Images(np.zeros((4, 5, 5, 1), np.uint8))

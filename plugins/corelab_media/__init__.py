@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.errors import ConfigError
+from corelab import ConfigError
 
 
 def _frames(array: Any, what: str) -> NDArray[np.uint8]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corelab_media import Images, Video
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from corelab import ConfigError, Images, Video
+from corelab import ConfigError
 
 
 def noise(*shape: int) -> np.ndarray:
