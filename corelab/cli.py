@@ -77,46 +77,36 @@ def train(argv: list[str]) -> int:
         print(f"{first}\n{textwrap.indent(textwrap.dedent(rest), '  ')}")
         print(f"algorithms: {', '.join(Plugins().names('algorithm'))}")
         return 0
-    algorithm, *words = argv
+    algorithm, *options = argv
     if algorithm.startswith("-"):
         raise ConfigError(f"train: name an algorithm before {algorithm}: `corelab train ppo …`")
-    switches = {"-h", "--help", "--dry-run"}.intersection(words)
-    words = [w for w in words if w not in switches]
-    task, model, file = (_take(words, f"--{name}") for name in ("task", "model", "config"))
+    parser = _Parser(prog="corelab train", add_help=False, allow_abbrev=False)
+    for flag in ("--task", "--model"):
+        parser.add_argument(flag)
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("-h", "--help", action="store_true")
+    args, options = parser.parse_known_args(options)
 
     from corelab.experiments import resolve
 
-    path = Path(file) if file else None
-    experiment = resolve(algorithm, task=task, model=model, file=path, argv=words)
-    if switches & {"-h", "--help"}:
+    experiment = resolve(
+        algorithm, task=args.task, model=args.model, file=args.config, argv=options
+    )
+    if args.help:
         import tyro
 
         cls, prog = type(experiment.options), f"corelab train {algorithm}"
         text = f"{cls.__doc__} Options may stand in a TOML file, too: --config FILE."
         tyro.cli(cls, default=experiment.options, args=["--help"], prog=prog, description=text)
-    if "--dry-run" in switches:
+    if args.dry_run:
         plan = {"config": experiment.config(), "sources": experiment.sources}
         print(json.dumps(plan, indent=2))
-        return 0
+    else:
+        from corelab.local import start
 
-    from corelab.local import start
-
-    print(start(experiment).path)
+        print(start(experiment).path)
     return 0
-
-
-def _take(words: list[str], flag: str) -> str | None:
-    """Remove every `FLAG value` and `FLAG=value` from WORDS and return the last value given."""
-    value = None
-    while at := [i for i, w in enumerate(words) if w == flag or w.startswith(f"{flag}=")]:
-        word = words.pop(at[0])
-        if word != flag:
-            value = word.partition("=")[2]
-        elif at[0] < len(words) and not words[at[0]].startswith("--"):
-            value = words.pop(at[0])
-        else:
-            raise ConfigError(f"command line: {flag} needs a value")
-    return value
 
 
 def resume(argv: list[str]) -> int:
@@ -237,12 +227,9 @@ def plugins(argv: list[str]) -> int:
         return 0
     table = [("kind", "name", "interface", "owner", "summary")]
     for row in rows:
-        owner = f"{row['distribution']} {row['version']}"
-        last = ("BROKEN", owner, row["broken"])
-        table.append(
-            (row["kind"], row["name"])
-            + (last if row["broken"] else (row["interface"], owner, row["summary"]))
-        )
+        owner, what = f"{row['distribution']} {row['version']}", ("interface", "summary")
+        interface, text = ("BROKEN", row["broken"]) if row["broken"] else (row[k] for k in what)
+        table.append((row["kind"], row["name"], interface, owner, text))
     _print_table(table)
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from corelab.errors import PluginError, hint
@@ -39,17 +39,14 @@ class Component:
     def __post_init__(self) -> None:
         """PluginError for what could not be listed or found."""
         called = f"component {self.name!r}"
-        several = (self.uses, self.examples)
-        texts = (self.name, self.target, self.summary, self.provides, self.pattern, self.paper)
-        if not all(isinstance(text, str) for text in texts):
-            wrong = next(text for text in texts if not isinstance(text, str))
-            raise PluginError(f"{called}: {wrong!r} stands where a str is needed")
-        for names in several:
-            if not (isinstance(names, tuple) and all(isinstance(n, str) for n in names)):
-                raise PluginError(f"{called}: {names!r} stands where a tuple of str is needed")
+        for field in fields(self):
+            value, several = getattr(self, field.name), field.name in ("uses", "examples")
+            parts = value if several and isinstance(value, tuple) else (value,)
+            if several != isinstance(value, tuple) or not all(isinstance(p, str) for p in parts):
+                kind = "a tuple of str" if several else "a str"
+                raise PluginError(f"{called}: {value!r} stands where {kind} is needed")
         if self.kind not in KINDS:
-            known = hint(str(self.kind), KINDS)
-            raise PluginError(f"{called}: there is no kind {self.kind!r}; {known}")
+            raise PluginError(f"{called}: there is no kind {self.kind!r}; {hint(self.kind, KINDS)}")
         if ":" not in self.target:
             raise PluginError(f'{called}: the target {self.target!r} is not "module:Class"')
         if self.kind != "algorithm" and not self.provides:

@@ -7,9 +7,9 @@ and built there from what is installed.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,43 +51,24 @@ class Experiment:
     def config(self) -> dict[str, Any]:
         """The options as plain nested values: what `run.json` keeps and `--config` reads back."""
         plain: dict[str, Any] = config.to_plain(self.options)
-        names: dict[Kind, str] = {
-            "algorithm": self.algorithm.component.name,
-            "task": self.task_name,
-            "model": self.model.component.name if self.model else "",
-        }
-        for kind, offer in self.offers().items():
+        del plain["task_name"], plain["model_name"]
+        for offer in self.offers():
+            kind = offer.component.kind
             user = None if kind == "algorithm" else self.algorithm
-            names[kind] = self.plugins.shortest(offer, names[kind], user)
-        return {
-            "seed": plain["seed"],
-            "steps": plain["steps"],
-            "device": plain["device"],
-            **{kind: {"name": names[kind], **plain[kind]} for kind in KINDS},
-            "run": plain["run"],
-        }
+            name = self.task_name if kind == "task" else offer.component.name
+            plain[kind] = {"name": self.plugins.shortest(offer, name, user)} | plain[kind]
+        return plain
 
-    def offers(self) -> dict[Kind, Offer]:
-        """Who offers each part, by kind."""
-        parts: dict[Kind, Offer | None] = {
-            "algorithm": self.algorithm,
-            "task": self.task,
-            "model": self.model,
-        }
-        return {kind: offer for kind, offer in parts.items() if offer}
+    def offers(self) -> list[Offer]:
+        """Who offers each part."""
+        return [offer for offer in (self.algorithm, self.task, self.model) if offer]
 
     def build(self, context: Context) -> Algorithm:
         """The algorithm, ready for its first step on the machine that CONTEXT tells of."""
-        task = self.plugins.load(self.task)(self.options.task)
-        model = None
-        if self.model:
-            model = functools.partial(
-                context.build, self.plugins.load(self.model), self.options.model
-            )
-        algorithm: Algorithm = self.plugins.load(self.algorithm)(
-            self.options.algorithm, task, model, context
-        )
-        return algorithm
+        load, options = self.plugins.load, self.options
+        task = load(self.task)(options.task)
+        model = self.model and partial(context.build, load(self.model), options.model)
+        return load(self.algorithm)(options.algorithm, task, model, context)  # type: ignore[no-any-return]
 
 
 def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[Kind, str]) -> type:
@@ -112,10 +93,8 @@ def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[Kind, st
         ("device", annotated(str, "auto, cpu, cuda or cuda:N."), field(default="auto")),
         *((name, kind, field(default_factory=kind)) for name, kind in nested.items()),
     ]
-    summary = (algorithm.__doc__ or "").strip().split("\n")[0]
-    return dataclasses.make_dataclass(
-        "Options", fields, frozen=True, namespace={"__doc__": summary}
-    )
+    summary = {"__doc__": (algorithm.__doc__ or "").strip().split("\n")[0]}
+    return dataclasses.make_dataclass("Options", fields, frozen=True, namespace=summary)
 
 
 def resolve(

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +148,8 @@ def _context(experiment: Experiment) -> Context:
 
 
 def _compare_versions(run: Run, experiment: Experiment) -> None:
-    for kind, offer in experiment.offers().items():
+    for offer in experiment.offers():
+        kind = offer.component.kind
         then = run.record["plugins"][kind]["version"]
         if then != offer.plugin.version:
             warn(
@@ -196,10 +197,8 @@ def _record_failure(run: Run, error: BaseException) -> None:
     if status == "failed" and not isinstance(error, CorelabError):
         run.note("".join(traceback.format_exception(error)))
     run.note(f"{status}: {one_line(error)}")
-    try:
+    with suppress(CorelabError):  # the disk may be full, which ERROR is about then
         run.update(status=status, error=one_line(error))
-    except CorelabError as full:
-        warn(str(full))
 
 
 def _weights(run: Run) -> str | None:

@@ -45,10 +45,6 @@ class Offer:
     component: Component
     plugin: Plugin
 
-    def label(self, name: str = "") -> str:
-        """How it is told apart from another of the same name."""
-        return f"{self.plugin.distribution}:{name or self.component.name}"
-
 
 def identify(distribution: Distribution | None) -> tuple[str, str]:
     """Name and version of DISTRIBUTION, read without parsing its whole metadata."""
@@ -141,18 +137,14 @@ class Plugins:
                 self.offers.remove(offer)
             seen.add(key)
 
-    def clashes(self, offer: Offer) -> list[Offer]:
-        """The offers of other distributions that have the same kind, interface and name."""
-
-        def key(o: Offer) -> tuple[str, ...]:
-            return o.component.kind, o.component.provides, o.component.name
-
-        return [o for o in self.offers if key(o) == key(offer) and o is not offer]
-
     def clash(self, offer: Offer) -> str:
         """Who else offers the same, and how to name this one; "" if nobody does."""
-        owners = " and ".join(str(o.plugin) for o in self.clashes(offer))
-        return owners and f"also offered by {owners}: name this one {offer.label()}"
+        c = offer.component
+        same = [o for o in self.offers if o is not offer and o.component.name == c.name]
+        same = [o for o in same if (o.component.kind, o.component.provides) == (c.kind, c.provides)]
+        owners = " and ".join(str(o.plugin) for o in same)
+        label = f"{offer.plugin.distribution}:{c.name}"
+        return owners and f"also offered by {owners}: name this one {label}"
 
     def find(self, kind: Kind, name: str, user: Offer | None = None) -> Offer:
         """The offer called NAME (or `distribution:NAME`) that fits USER, the algorithm, if given.

@@ -13,12 +13,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import corelab
 from corelab.checkpoints import Checkpoints, write_atomically
+from corelab.components import KINDS
 from corelab.errors import PluginError, RunError, StorageError
 from corelab.plugins import Plugins, installed
 
@@ -51,12 +54,19 @@ class Run:
                 f"{self.path}: was made by corelab {self.record.get('corelab')}, this is "
                 f"{corelab.__version__}: upgrade with pip install -U corelab-ml"
             )
+        self.algorithm: str = self.record["algorithm"]
+        """The name of the algorithm."""
+        self.task: str = self.record["task"]
+        """The name of the task."""
+        self.model: str = self.record["model"]
+        """The name of the model; "" if there is none."""
+        self.unit: str = self.record["unit"]
+        """What progress counts."""
 
     @classmethod
     def create(cls, experiment: Experiment) -> Run:
         """Make the directory of a new run. StorageError if that cannot be done."""
-        options, offers = experiment.options, experiment.offers()
-        algorithm = experiment.plugins.load(experiment.algorithm)
+        options, algorithm = experiment.options, experiment.plugins.load(experiment.algorithm)
         record = {
             "format": FORMAT,
             "corelab": corelab.__version__,
@@ -75,11 +85,7 @@ class Run:
             "weights_sha256": None,
             "config": experiment.config(),
             "sources": dict(experiment.sources),
-            "plugins": {
-                kind: {"plugin": o.plugin.name, "distribution": o.plugin.distribution}
-                | {"version": o.plugin.version}
-                for kind, o in offers.items()
-            },
+            "plugins": {o.component.kind: asdict(o.plugin) for o in experiment.offers()},
             "argv": sys.argv,
             "sessions": [],
             "git": _git(),
@@ -100,29 +106,9 @@ class Run:
         return f"Run({str(self.path)!r})"
 
     @property
-    def algorithm(self) -> str:
-        """The name of the algorithm."""
-        return str(self.record["algorithm"])
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return str(self.record["task"])
-
-    @property
-    def model(self) -> str:
-        """The name of the model; "" if there is none."""
-        return str(self.record["model"])
-
-    @property
     def config(self) -> dict[str, Any]:
         """Every option, by "algorithm", "task", "model" and "run"; also seed, steps and device."""
         return dict(self.record["config"])
-
-    @property
-    def unit(self) -> str:
-        """What progress counts."""
-        return str(self.record["unit"])
 
     @property
     def steps(self) -> int:
@@ -201,11 +187,8 @@ class Run:
 
     def note(self, text: str) -> None:
         """Add TEXT, with the time, to log.txt. What cannot be written is not worth failing for."""
-        try:
-            with (self.path / "log.txt").open("a") as file:
-                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        except OSError:
-            pass
+        with suppress(OSError), (self.path / "log.txt").open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
 
     def metrics(self) -> list[dict[str, float]]:
         """Every row of metrics.jsonl, in the order of progress. RunError if there is none."""
@@ -235,14 +218,11 @@ class Run:
                     f"{self.path}: needs the {kind} {self.record[kind]!r} of {name} {version}, "
                     f"which is not installed here: pip install {name}=={version}"
                 )
-        config = self.config
+        config = deepcopy(self.config)
+        algorithm, model, task = (config[kind].pop("name", "") for kind in KINDS)
+        config |= values
         return resolve(
-            config["algorithm"]["name"],
-            task=config["task"]["name"],
-            model=config["model"]["name"] or None,
-            values=_without_names(config) | values,
-            source=RECORD,
-            plugins=plugins,
+            algorithm, task=task, model=model, values=config, source=RECORD, plugins=plugins
         )
 
     @contextmanager
@@ -328,15 +308,6 @@ def find_runs(directory: Path | str = "runs") -> list[Run]:
 
             warn(str(error))
     return found
-
-
-def _without_names(config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: {k: v for k, v in value.items() if k != "name" or key == "run"}
-        if isinstance(value, dict)
-        else value
-        for key, value in config.items()
-    }
 
 
 def _make_directory(parent: Path, name: str, exact: bool) -> Path:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 LIMIT = 2_000
 """Growing past it needs a reason in docs/architecture.md."""
+TOOLS = ("doctor.py", "testing.py")
+"""For looking at a machine and for testing plugins; no run imports them: they are told apart."""
 SILENT = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
     *(tokenize.ENCODING, tokenize.ENDMARKER),
@@ -33,6 +35,7 @@ def count(file: Path) -> int:
 if __name__ == "__main__":
     counts = {file.name: count(file) for file in sorted(Path("corelab").rglob("*.py"))}
     print(", ".join(f"{name} {n}" for name, n in counts.items()))
-    total = sum(counts.values())
-    print(f"the core has {total:,} lines without blanks, comments and docstrings (limit {LIMIT:,})")
-    sys.exit(total > LIMIT and "the core has outgrown its size: see docs/architecture.md")
+    tools = sum(counts.pop(name) for name in TOOLS)
+    core = sum(counts.values())
+    print(f"the core has {core:,} lines of code (limit {LIMIT:,}), its tools {tools}")
+    sys.exit(core > LIMIT and "the core has outgrown its size: see docs/architecture.md")
