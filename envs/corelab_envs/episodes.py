@@ -1,0 +1,111 @@
+"""Whole episodes, played to measure or to film what has been learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+from corelab_media import Video
+from numpy.typing import NDArray
+
+from corelab import ConfigError, DataError, Split
+
+if TYPE_CHECKING:
+    from corelab_envs.interface import Environment
+
+Act = Callable[[Any], Any]
+"""From observations [N, ...] to actions [N, ...]."""
+
+_SIDE_BY_SIDE = 20
+_LONGEST = 100_000
+_FILM_FPS = 25
+_FILM_HEIGHT = 200
+_LONGEST_FILM = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class Episodes:
+    """What came of some episodes."""
+
+    returns: NDArray[np.float64]
+    """The undiscounted sum of the rewards of each."""
+    lengths: NDArray[np.int64]
+    """The number of steps of each."""
+
+    def metrics(self) -> dict[str, float]:
+        """Mean and standard deviation of the returns, and the mean length."""
+        return {
+            "return": float(self.returns.mean()),
+            "return_std": float(self.returns.std()),
+            "episode_length": float(self.lengths.mean()),
+        }
+
+
+def play(task: Environment, act: Act, n: int, split: Split, seed: int) -> Episodes:
+    """Play N episodes of TASK with ACT. SPLIT and SEED decide every random choice of the task.
+
+    Each of the copies that run side by side plays a number of episodes that is fixed beforehand:
+    counting whichever N end first would prefer the short ones. `DataError` if one never ends.
+    """
+    if n < 1:
+        raise ConfigError(f"{n} episodes cannot be played; ask for at least 1")
+    copies = min(n, _SIDE_BY_SIDE)
+    quota = [n // copies + (i < n % copies) for i in range(copies)]
+    played: list[list[tuple[float, int]]] = [[] for _ in range(copies)]
+    totals, lengths = np.zeros(copies), np.zeros(copies, np.int64)
+    over = np.zeros(copies, np.bool_)
+    envs = task.make(copies, _seed(split, seed))
+    observations, _ = envs.reset()
+    while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
+        observations, rewards, terminations, truncations, _ = envs.step(act(observations))
+        totals += rewards  # 0 where this step was a reset
+        lengths += ~over
+        over = terminations | truncations
+        for i in np.flatnonzero(over):
+            if len(played[i]) < quota[i]:
+                played[i].append((float(totals[i]), int(lengths[i])))
+        totals[over], lengths[over] = 0, 0
+        if lengths.max() > _LONGEST:
+            raise DataError(
+                f"{task.name}: an episode has not ended after {_LONGEST} steps; "
+                "set a limit with --task.max_episode_steps"
+            )
+    envs.close()
+    returns, steps = zip(*(episode for done in played for episode in done), strict=True)
+    return Episodes(np.array(returns), np.array(steps))
+
+
+def film(task: Environment, act: Act, n: int, split: Split, seed: int) -> Video:
+    """Show N episodes of TASK, one after the other, in at most 2,000 frames, about 25 a second."""
+    every = max(1, round(task.fps / _FILM_FPS))
+    frames: list[NDArray[np.uint8]] = []
+    envs = task.make(1, _seed(split, seed), render=True)
+    observations, _ = envs.reset()
+    step, over = 0, False
+    while n > 0 and len(frames) < _LONGEST_FILM:
+        if over or step % every == 0:
+            frames.append(_shrink(envs.render()))
+        observations, _, terminations, truncations, _ = envs.step(act(observations))
+        if over:  # so this step was a reset
+            step, over, n = 0, False, n - 1
+        else:
+            step, over = step + 1, bool(terminations[0] or truncations[0])
+    envs.close()
+    return Video(np.stack(frames), fps=task.fps / every)
+
+
+def _seed(split: Split, seed: int) -> int:
+    """Another root for each split, so that a test never sees what validation has seen."""
+    words = np.random.SeedSequence([seed, get_args(Split).index(split)])
+    return int(words.generate_state(1, np.uint64)[0])
+
+
+def _shrink(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """FRAME, [height, width, 3], reduced by averaging whole blocks of pixels."""
+    k = max(1, min(frame.shape[:2]) // _FILM_HEIGHT)
+    height, width = frame.shape[0] // k, frame.shape[1] // k
+    blocks = frame[: height * k, : width * k].reshape(height, k, width, k, -1)
+    small: NDArray[np.uint8] = blocks.mean((1, 3)).astype(np.uint8)
+    return small
