@@ -14,7 +14,7 @@ corelab sample "$pole" -o "$pole/cartpole.gif" >/dev/null
 if [ -d /usr/share/datasets/fashion-mnist ]; then data=fashion-mnist; else data=digits; fi
 say "2. A variational autoencoder learns to draw from the images of $data"
 set -x
-vae=$(corelab train vae --task $data --seed 1 --run.max-seconds 60)
+vae=$(corelab train vae --task $data --seed 1 --steps 400000 --run.max-seconds 90)
 corelab sample "$vae" -n 64 -o "$vae/samples.png" >/dev/null
 corelab runs
 { set +x; } 2>/dev/null
