@@ -111,6 +111,7 @@ class PPO(Saved):
     default_steps: ClassVar[int] = 100_000
     best: ClassVar[str] = "max eval/return"
     highlights: ClassVar[tuple[str, ...]] = ("train/return", "eval/return")
+    # Found from those of rl-baselines3-zoo (hyperparams/ppo.yml); docs/algorithms/ppo.md tells how.
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "CartPole-v1": {
             "steps": 50_000,
@@ -338,11 +339,12 @@ def _check(config: PPO.Config, num_envs: int) -> None:
     need(config.max_grad_norm > 0, "max_grad_norm", "positive")
     need(0 <= config.gamma <= 1, "gamma", "between 0 and 1")
     need(0 <= config.lam <= 1, "lam", "between 0 and 1")
-    steps = num_envs * config.horizon
+    steps, size = num_envs * config.horizon, config.batch_size
+    near = max((n for n in range(1, min(size, steps) + 1) if steps % n == 0), default=1)
     need(
-        config.batch_size >= 1 and steps % config.batch_size == 0,
+        near == size,
         "batch_size",
-        f"a divisor of the steps in an iteration, which are {steps} "
+        f"a divisor, such as {near}, of the steps in an iteration, which are {steps} "
         f"({num_envs} environments x horizon {config.horizon})",
     )
 

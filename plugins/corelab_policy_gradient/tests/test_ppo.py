@@ -456,9 +456,9 @@ def test_values_of_an_episode_that_is_only_cut_look_beyond_the_cut():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 7}, "batch_size is 7; it must be a divisor .* are 32"),
+        ({"batch_size": 7}, "batch_size is 7; it must be a divisor, such as 4, .* are 32"),
         ({"batch_size": 0}, "batch_size is 0"),
-        ({"batch_size": 64}, "batch_size is 64"),
+        ({"batch_size": 64}, "batch_size is 64; it must be a divisor, such as 32,"),
         ({"horizon": 1, "batch_size": 2}, "horizon is 1; it must be at least 2"),
         ({"epochs": 0}, "epochs is 0"),
         ({"lr": -1.0}, "lr is -1.0; it must be positive"),
