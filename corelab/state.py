@@ -32,7 +32,7 @@ def save_tree(path: Path, tree: Any) -> None:
     NumPy arrays and scalars, and NumPy generators. TypeError, which names the place, for the rest.
     """
     tensors: dict[str, torch.Tensor] = {}
-    text = json.dumps(_encode(tree, "", tensors), indent=1)
+    text = json.dumps(_encode(tree, "", tensors))  # indented, it would take the slow encoder
     path.with_suffix(".json").write_text(text)
     if tensors:
         # by way of bytes, so that a full disk is an OSError

@@ -63,11 +63,6 @@ class GymnasiumTask:
         """Whether copies are restored by acting again as before, rather than by writing a state."""
         self._probe()
 
-    @staticmethod
-    def names() -> list[str]:
-        """All ids that are registered."""
-        return sorted(gym.registry)
-
     def make(self, num_envs: int, seed: int, *, render: bool = False) -> GymnasiumEnvironments:
         """NUM_ENVS copies whose every random choice follows from SEED; with RENDER, for film."""
         if render and "rgb_array" not in self._render_modes:
