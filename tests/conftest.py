@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -109,3 +110,50 @@ def corelab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return corelab
+
+
+@pytest.fixture
+def stepping(install: Callable[..., None]) -> Callable[[str, str], None]:
+    """Install an algorithm NAME, with a task of its own, whose `step` has the given BODY."""
+
+    def stepping(name: str, body: str) -> None:
+        source = STEPPING.replace("BODY", textwrap.indent(textwrap.dedent(body), " " * 8))
+        index = STEPPING_INDEX.replace("NAME", name)
+        install(f"{name}-plugin", index, modules={f"{name}_algorithm": source})
+
+    return stepping
+
+
+STEPPING_INDEX = """
+from corelab import Component, hookimpl
+corelab_api = (1, 0)
+
+@hookimpl
+def corelab_components():
+    return [Component("task", "nothing", "NAME_algorithm:Nothing", "", provides="nothing"),
+            Component("algorithm", "NAME", "NAME_algorithm:Stepping", "", uses=("nothing",))]
+"""
+
+STEPPING = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from corelab import Saved
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Nothing:
+    Config = Config
+    def __init__(self, config): pass
+
+class Stepping(Saved):
+    Config = Config
+    unit, default_task, default_model, default_steps = "steps", "nothing", "", 10
+    best, highlights, presets, saved = "max eval/none", (), {}, ("progress",)
+    def __init__(self, config, task, model, context):
+        self.progress = 0
+    def step(self):
+BODY
+"""

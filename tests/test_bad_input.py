@@ -201,45 +201,12 @@ def test_a_full_disk_ends_the_run_and_leaves_every_earlier_checkpoint(tmp_path: 
 
 
 def test_a_mistake_in_an_algorithm_is_exit_code_1_and_its_traceback_is_in_the_log(
-    corelab: Command, install: Callable[..., None], tmp_path: Path
+    corelab: Command, stepping: Callable[[str, str], None], tmp_path: Path
 ) -> None:
-    install("bad-plugin", BAD_INDEX, modules={"bad_algorithm": BAD})
+    stepping("bad", "return {'x': 1 / 0}")
     done = corelab("train", "bad", "--run.name", "bad")
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
     assert done.stderr.count("\n") == 1
     assert 'File "' in (tmp_path / "runs" / "bad" / "log.txt").read_text()
     assert Run(tmp_path / "runs" / "bad").status == "failed"
-
-
-BAD_INDEX = """
-from corelab import Component, hookimpl
-corelab_api = (1, 0)
-
-@hookimpl
-def corelab_components():
-    return [Component("task", "nothing", "bad_algorithm:Nothing", "", provides="nothing"),
-            Component("algorithm", "bad", "bad_algorithm:Bad", "", uses=("nothing",))]
-"""
-
-BAD = """
-from dataclasses import dataclass
-from corelab import Saved
-
-@dataclass(frozen=True)
-class Config:
-    pass
-
-class Nothing:
-    Config = Config
-    def __init__(self, config): pass
-
-class Bad(Saved):
-    Config = Config
-    unit, default_task, default_model, default_steps = "steps", "nothing", "", 10
-    best, highlights, presets, saved = "max eval/none", (), {}, ("progress",)
-    def __init__(self, config, task, model, context):
-        self.progress = 0
-    def step(self):
-        return {"x": 1 / 0}
-"""

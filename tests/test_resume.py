@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,10 @@ def test_ctrl_c_saves_exits_with_130_and_resumes_to_the_same_weights(
     assert rows(resumed) == rows(expected)
 
 
-def test_a_second_ctrl_c_ends_a_long_step_at_once(tmp_path: Path, install: Any) -> None:
-    install("slow-plugin", SLOW_INDEX, entry="slow", modules={"slow_algorithm": SLOW})
+def test_a_second_ctrl_c_ends_a_long_step_at_once(
+    tmp_path: Path, stepping: Callable[[str, str], None]
+) -> None:
+    stepping("slow", f"Path({str(tmp_path / 'stepping')!r}).touch()\ntime.sleep(60)")
     process = run_command("train", "slow", "--run.dir", str(tmp_path), "--run.name", "slow")
     while not (tmp_path / "stepping").exists():
         assert process.poll() is None, process.communicate()
@@ -138,49 +141,6 @@ def test_a_second_ctrl_c_ends_a_long_step_at_once(tmp_path: Path, install: Any) 
     assert process.returncode == 130
     assert time.monotonic() - began < 5
     assert Run(tmp_path / "slow").status == "interrupted"
-
-
-SLOW_INDEX = """
-from corelab import Component, hookimpl
-corelab_api = (1, 0)
-
-@hookimpl
-def corelab_components():
-    return [Component("task", "nothing", "slow_algorithm:Nothing", "", provides="nothing"),
-            Component("algorithm", "slow", "slow_algorithm:Slow", "", uses=("nothing",))]
-"""
-
-SLOW = """
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from corelab import Saved
-
-@dataclass(frozen=True)
-class Config:
-    pass
-
-class Nothing:
-    Config = Config
-    def __init__(self, config): pass
-
-class Slow(Saved):
-    Config = Config
-    unit, default_task, default_model, default_steps = "naps", "nothing", "", 10
-    best, highlights, presets, saved = "max eval/none", (), {}, ("progress",)
-    def __init__(self, config, task, model, context):
-        self.progress = 0
-    def step(self):
-        Path("FOLDER/stepping").touch()
-        time.sleep(60)
-        self.progress += 1
-        return {}
-"""
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(globals(), "SLOW", SLOW.replace("FOLDER", str(tmp_path)))
 
 
 def test_a_torn_newest_checkpoint_costs_only_itself_and_is_named(
