@@ -117,6 +117,7 @@ def _of_algorithm(plugins: Plugins, offer: Offer, iterations: int) -> list[Check
 
     from corelab.context import Context
     from corelab.experiments import resolve
+    from corelab.state import save_tree
 
     name = offer.component.name
 
@@ -128,12 +129,17 @@ def _of_algorithm(plugins: Plugins, offer: Offer, iterations: int) -> list[Check
     def trace(algorithm: Any, n: int) -> list[dict[str, float]]:
         return [{k: float(v) for k, v in algorithm.step().items()} for _ in range(n)]
 
-    def content(algorithm: Any) -> dict[str, str]:
-        from corelab.checkpoints import _sha256
-
+    def written(save: Callable[[Path], None]) -> dict[str, bytes]:
         with tempfile.TemporaryDirectory() as folder:
-            algorithm.save(Path(folder))
-            return {p.name: _sha256(p) for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+            save(Path(folder))
+            files = sorted(p for p in Path(folder).rglob("*") if p.is_file())
+            return {str(p.relative_to(folder)): p.read_bytes() for p in files}
+
+    def content(algorithm: Any) -> dict[str, bytes]:
+        return written(algorithm.save)
+
+    def drawn(context: Context) -> dict[str, bytes]:
+        return written(lambda folder: save_tree(folder / "streams", context.state_dict()))
 
     def fresh(seed: int, device: str = "cpu", steps: int = iterations) -> tuple[Any, Any]:
         algorithm, context = make(seed, device)
@@ -141,11 +147,14 @@ def _of_algorithm(plugins: Plugins, offer: Offer, iterations: int) -> list[Check
             return algorithm, trace(algorithm, steps)
 
     def metrics_are_finite_and_progress_counts() -> None:
-        algorithm, _ = make(0)
-        for row, before in ((trace(algorithm, 1)[0], 0), (trace(algorithm, 1)[0], 1)):
-            assert algorithm.progress > before, "step() does not count in `progress`"
-            wrong = [k for k, v in row.items() if not math.isfinite(v)]
-            assert not wrong, f"not finite: {', '.join(wrong)}"
+        algorithm, context = make(0)
+        with context.owning_globals():
+            for _ in range(iterations):
+                before = algorithm.progress
+                (row,) = trace(algorithm, 1)
+                assert algorithm.progress > before, "step() does not count in `progress`"
+                wrong = [k for k, v in row.items() if not math.isfinite(v)]
+                assert not wrong, f"not finite: {', '.join(wrong)}"
 
     def same_seed_same_metrics() -> None:
         assert fresh(3)[1] == fresh(3)[1], "two runs with one seed differ"
@@ -174,11 +183,11 @@ def _of_algorithm(plugins: Plugins, offer: Offer, iterations: int) -> list[Check
             raise _SkippedError("it has no evaluate()")
         with context.owning_globals():
             trace(algorithm, 1)
-            before, streams = content(algorithm), str(context.state_dict())
+            before, streams = content(algorithm), drawn(context)
             first = _numbers(algorithm.evaluate("validation", 2, 0))
             assert _numbers(algorithm.evaluate("validation", 2, 0)) == first, "it is not repeatable"
             assert content(algorithm) == before, "evaluate() changes the algorithm's state"
-            assert str(context.state_dict()) == streams, "evaluate() draws from the run's streams"
+            assert drawn(context) == streams, "evaluate() draws from the run's streams"
 
     def travels_to_a_worker() -> None:
         experiment = resolve(name, plugins=plugins)

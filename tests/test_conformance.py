@@ -3,11 +3,49 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from corelab.testing import check_plugin
+
+BAD = """
+import torch
+from dataclasses import dataclass
+from corelab import Saved
+
+@dataclass(frozen=True)
+class Config:
+    pass
+
+class Nothing:
+    Config = Config
+    def __init__(self, config): pass
+
+class Bad(Saved):
+    Config = Config
+    unit, default_task, default_model, default_steps = "steps", "nothing", "", 10
+    best, highlights, presets, saved = "max eval/x", (), {}, ("progress", "steps")
+    def __init__(self, config, task, model, context):
+        self.generator, self.progress, self.steps = context.generator("noise"), 0, 0
+    def step(self):
+        self.steps += 1
+        self.progress = COUNTED
+        return {"noise": torch.rand((), generator=self.generator)}
+    def evaluate(self, split="test", n=None, seed=0):
+        DRAWN
+        return {"x": 0.0}
+"""
+INDEX = """
+from corelab import Component, hookimpl
+corelab_api = (1, 0)
+
+@hookimpl
+def corelab_components():
+    return [Component("task", "nothing", "bad_parts:Nothing", "", provides="nothing"),
+            Component("algorithm", "bad", "bad_parts:Bad", "", uses=("nothing",))]
+"""
 
 PROJECT = Path(__file__).parent.parent / "pyproject.toml"
 MODULES = tomllib.loads(PROJECT.read_text())["project"]["entry-points"]["corelab"].values()
@@ -19,3 +57,25 @@ def test_first_party_plugins_conform(module: str) -> None:
     assert [str(r) for r in report if r.outcome == "failed"] == []
     assert {r.why for r in report if r.outcome == "skipped"} <= {"there is no GPU here"}
     assert sum(r.outcome == "passed" for r in report) >= 2
+
+
+@pytest.mark.parametrize(
+    ("counted", "drawn", "caught_by"),
+    [
+        ("self.steps", "pass", set()),
+        ("256", "pass", {"metrics_are_finite_and_progress_counts"}),
+        (
+            "self.steps",
+            "torch.rand((), generator=self.generator)",
+            {"evaluation_leaves_training_alone"},
+        ),
+    ],
+    ids=["nothing wrong", "progress stands still", "evaluation draws from a stream"],
+)
+def test_a_mistake_is_caught_by_its_check(
+    counted: str, drawn: str, caught_by: set[str], install: Callable[..., None]
+) -> None:
+    source = BAD.replace("COUNTED", counted).replace("DRAWN", drawn)
+    install("bad-plugin", INDEX, modules={"bad_parts": source})
+    failed = {r.name for r in check_plugin("bad_plugin") if r.outcome == "failed"}
+    assert failed == caught_by
