@@ -63,6 +63,13 @@ class Experiment:
         """Who offers each part."""
         return [offer for offer in (self.algorithm, self.task, self.model) if offer]
 
+    def context(self, device: str = "") -> Context:
+        """The machine in this process, on DEVICE or else on the one that the options name."""
+        from corelab.context import Context, find_device
+
+        o = self.options
+        return Context(o.seed, find_device(device or o.device), o.steps, o.run.threads)
+
     def build(self, context: Context) -> Algorithm:
         """The algorithm, ready for its first step on the machine that CONTEXT tells of."""
         load, options = self.plugins.load, self.options

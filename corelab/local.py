@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from corelab.context import Context, find_device
+from corelab.context import Context
 from corelab.contracts import Algorithm, Media
 from corelab.errors import CheckpointError, ConfigError, CorelabError, DivergedError, hint
 from corelab.experiments import Experiment
@@ -119,8 +119,8 @@ class LocalRecorder:
 
 def start(experiment: Experiment) -> Run:
     """Run EXPERIMENT from its beginning in a new directory, made once everything fits together."""
-    choose_sinks(experiment)
-    context = _context(experiment)
+    choose_sinks(experiment)  # a wrong name is told before the data are loaded
+    context = experiment.context()
     with context.owning_globals():
         algorithm = experiment.build(context)
         run = Run.create(experiment)
@@ -134,17 +134,12 @@ def resume(run: Run, steps: int | None = None) -> Run:
         run = Run(run.path)  # as its last writer left it
         experiment = run.experiment(**({} if steps is None else {"steps": steps}))
         _compare_versions(run, experiment)
-        context = _context(experiment)
+        context = experiment.context()
         with context.owning_globals():
             algorithm = experiment.build(context)
             if steps is not None:
                 run.update(steps=steps, config=experiment.config())
             return _execute(run, experiment, context, algorithm)
-
-
-def _context(experiment: Experiment) -> Context:
-    o = experiment.options
-    return Context(o.seed, find_device(o.device), o.steps, o.run.threads)
 
 
 def _compare_versions(run: Run, experiment: Experiment) -> None:

@@ -23,7 +23,7 @@ import corelab
 from corelab.checkpoints import Checkpoints, write_atomically
 from corelab.components import KINDS
 from corelab.errors import PluginError, RunError, StorageError
-from corelab.plugins import Plugins, installed
+from corelab.plugins import Plugins, installed, warn
 
 if TYPE_CHECKING:
     from corelab.contracts import Media, Split
@@ -226,12 +226,12 @@ class Run:
         )
 
     @contextmanager
-    def _loaded(self, checkpoint: str, device: str) -> Iterator[Any]:
-        from corelab.context import Context, find_device
-
-        place, experiment = self.checkpoints.pick(checkpoint), self.experiment()
-        threads = experiment.options.run.threads
-        context = Context(self.seed, find_device(device), self.steps, threads)
+    def _loaded(self, checkpoint: str, device: str, capability: str = "") -> Iterator[Any]:
+        experiment = self.experiment()
+        if capability:
+            self._require(capability, experiment)
+        place = self.checkpoints.pick(checkpoint)
+        context = experiment.context(device)
         with context.owning_globals():
             algorithm = experiment.build(context)
             algorithm.load(place / "algorithm")
@@ -255,8 +255,7 @@ class Run:
 
         PluginError if the algorithm cannot be evaluated.
         """
-        self.capability("evaluate")
-        with self._loaded(checkpoint, device) as algorithm:
+        with self._loaded(checkpoint, device, "evaluate") as algorithm:
             return dict(algorithm.evaluate(split, n, seed))
 
     def sample(
@@ -272,14 +271,15 @@ class Run:
 
         PluginError if the algorithm cannot sample.
         """
-        self.capability("sample")
         chosen = {} if n is None else {"n": n}
-        with self._loaded(checkpoint, device) as algorithm:
+        with self._loaded(checkpoint, device, "sample") as algorithm:
             return algorithm.sample(**chosen, seed=seed, **options)  # type: ignore[no-any-return]
 
     def capability(self, name: str) -> Callable[..., Any]:
         """The algorithm's optional method NAME, unbound. PluginError if it has none."""
-        experiment = self.experiment()
+        return self._require(name, self.experiment())
+
+    def _require(self, name: str, experiment: Experiment) -> Callable[..., Any]:
         method = getattr(experiment.plugins.load(experiment.algorithm), name, None)
         if method is None:
             raise PluginError(f"{self.algorithm} has nothing to {name} (it has no `{name}`)")
@@ -304,8 +304,6 @@ def find_runs(directory: Path | str = "runs") -> list[Run]:
         try:
             found.append(Run(record.parent))
         except RunError as error:
-            from corelab.plugins import warn
-
             warn(str(error))
     return found
 

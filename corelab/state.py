@@ -94,9 +94,13 @@ def _encode_tensor(value: Any, at: str, tensors: dict[str, torch.Tensor]) -> dic
     name = at.lstrip(".")
     while name in tensors or name == "__metadata__":  # {"a.b": …} beside {"a": {"b": …}}
         name += "'"
-    # cloned, because safetensors refuses tensors that share memory
-    tensors[name] = tensor.detach().cpu().contiguous().clone()
+    tensors[name] = _copy(tensor)
     return {kind: name}
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """TENSOR on the CPU, in memory of its own: safetensors refuses tensors that share it."""
+    return tensor.detach().cpu().contiguous().clone()
 
 
 def _unsaveable(value: Any, at: str) -> TypeError:
@@ -167,7 +171,7 @@ class Saved:
                     if not parameter.isfinite().all():
                         raise DivergedError(f"the weights {name}.{key} are no longer finite")
                 for key, tensor in module.state_dict().items():
-                    weights[f"{name}.{key}"] = tensor.detach().cpu().contiguous().clone()
+                    weights[f"{name}.{key}"] = _copy(tensor)
             else:
                 rest[name] = value.state_dict() if hasattr(value, "state_dict") else value
         if weights:
