@@ -19,6 +19,7 @@ from corelab.errors import (
     PluginError,
     RunError,
     StorageError,
+    require,
 )
 from corelab.hooks import API, hookimpl
 
@@ -55,6 +56,7 @@ __all__ = [
     "Task",
     "find_runs",
     "hookimpl",
+    "require",
     "train",
 ]
 

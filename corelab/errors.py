@@ -51,6 +51,12 @@ class DivergedError(CorelabError):
     """A metric or a weight is no longer a finite number."""
 
 
+def require(fits: bool, option: str, value: object, what: str) -> None:
+    """ConfigError, saying that OPTION is VALUE and must be WHAT, unless it FITS."""
+    if not fits:
+        raise ConfigError(f"{option} is {value}; it must be {what}")
+
+
 def hint(name: str, known: Iterable[str], what: str = "known") -> str:
     """The end of a sentence about an unknown NAME: what was probably meant, or what there is."""
     known = sorted(set(known))
