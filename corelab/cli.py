@@ -3,7 +3,7 @@
   train ALGORITHM       train it; the last line printed is the run's directory
   resume RUN            go on with a run that was stopped, to bit-identical weights
   runs [FOLDER]         list runs: status, progress, best evaluation
-  eval RUN              measure what a run has learned on the test split
+  eval RUN...           measure what has been learned on the test split, with intervals over seeds
   sample RUN -o FILE    draw samples: a grid of images, or a video
   plugins               list what is installed, and what is broken and why
   show KIND NAME        the options of an algorithm, task or model, and its source
@@ -64,6 +64,8 @@ def train(argv: list[str]) -> int:
     --task NAME           what to learn from
     --model NAME          the network
     --seed N              the root of every random stream
+    --seeds N             N runs in a folder, of this seed and those that follow it
+    --jobs N              how many of them at a time (default: 1)
     --steps N             the budget, in the algorithm's own unit
     --device NAME         auto, cpu, cuda or cuda:N
     --config FILE         options from a TOML file, or from the run.json of a run to repeat
@@ -85,8 +87,15 @@ def train(argv: list[str]) -> int:
         parser.add_argument(flag)
     parser.add_argument("--config", type=Path)
     parser.add_argument("--dry-run", action="store_true")
+    parser.add_argument("--seeds", type=_whole)
+    parser.add_argument("--jobs", type=_whole)
     parser.add_argument("-h", "--help", action="store_true")
     args, options = parser.parse_known_args(options)
+
+    if args.seeds == 0 or args.jobs == 0:
+        raise ConfigError("train: --seeds and --jobs are at least 1")
+    if args.jobs and not args.seeds:
+        raise ConfigError("train: --jobs is how many of --seeds run at a time; say how many seeds")
 
     from corelab.experiments import resolve
 
@@ -102,6 +111,13 @@ def train(argv: list[str]) -> int:
     if args.dry_run:
         plan = {"config": experiment.config(), "sources": experiment.sources}
         print(json.dumps(plan, indent=2))
+    elif args.seeds:
+        from corelab import seeds
+
+        folder = seeds.create(experiment, args.seeds)
+        code = seeds.execute(folder, args.jobs or 1)
+        print(folder)
+        return code
     else:
         from corelab.local import start
 
@@ -110,14 +126,23 @@ def train(argv: list[str]) -> int:
 
 
 def resume(argv: list[str]) -> int:
-    """Go on with a run from its newest whole checkpoint."""
+    """Go on with a run from its newest whole checkpoint, or with each run in a folder of seeds."""
     parser = _parser("resume")
-    parser.add_argument("run", type=Path, help="the run's directory")
+    parser.add_argument("run", type=Path, help="the run's directory, or a folder of seeds")
     parser.add_argument("--steps", type=_whole, help="a new budget, in the algorithm's unit")
+    parser.add_argument("--jobs", type=_whole, default=1, help="how many seeds at a time")
     args = parser.parse_args(argv)
 
-    from corelab.runs import Run
+    from corelab.runs import RECORD, Run
 
+    if args.run.is_dir() and not (args.run / RECORD).exists():
+        from corelab import seeds
+
+        code = seeds.execute(
+            args.run, args.jobs, () if args.steps is None else ("--steps", str(args.steps))
+        )
+        print(args.run)
+        return code
     print(Run(args.run).resume(args.steps).path)
     return 0
 
@@ -156,9 +181,10 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
         print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
 
 
-def _parser_of_a_run(verb: str) -> _Parser:
+def _parser_of_a_run(verb: str, nargs: str | None = None) -> _Parser:
     parser = _parser(verb)
-    parser.add_argument("run", type=Path, help="the run's directory")
+    which = "directories of runs, or folders of seeds" if nargs else "the run's directory"
+    parser.add_argument("run", type=Path, nargs=nargs, help=which)
     parser.add_argument("-n", type=_whole, help="how many (default: the algorithm's choice)")
     parser.add_argument("--seed", type=_whole, default=0, help="the seed (default: 0)")
     which = "last, best, or a progress (default: last)"
@@ -174,22 +200,70 @@ def _common(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluate(argv: list[str]) -> int:
-    """Measure what a run has learned."""
-    parser = _parser_of_a_run("eval")
+    """Measure what runs have learned. Further options are the algorithm's own."""
+    parser = _parser_of_a_run("eval", nargs="+")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
-    args = parser.parse_args(argv)
+    profile = "draw how many runs reach which score, for each folder, into this picture"
+    parser.add_argument("--profile", type=Path, help=profile)
+    args, words = parser.parse_known_args(argv)
 
-    from corelab.runs import Run
+    from corelab.runs import RECORD
+    from corelab.seeds import members
 
-    run = Run(args.run)
-    results = run.evaluate(split=args.split, **_common(args))
-    numbers = {k: float(v) for k, v in results.items() if hasattr(v, "__float__")}
+    groups = {str(path): members(path) for path in args.run}
+    single = len(args.run) == 1 and (args.run[0] / RECORD).exists()
+    if single and args.profile:
+        raise ConfigError(f"eval: --profile compares folders of seeds, and {args.run[0]} is a run")
+    rows = {group: [_measure(run, args, words) for run in runs] for group, runs in groups.items()}
+    if not single:
+        return _compare(rows, args)
+    (row,) = rows[str(args.run[0])]
     if args.json:
-        progress = int(run.checkpoints.pick(args.checkpoint).name)
-        print(json.dumps(_row(run) | {"split": args.split, "progress": progress, **numbers}))
+        print(json.dumps({k: v for k, v in row.items() if k != "metrics"} | row["metrics"]))
     else:
-        _print_table([(name, f"{value:.6g}") for name, value in numbers.items()])
+        _print_table([(name, f"{value:.6g}") for name, value in row["metrics"].items()])
+    return 0
+
+
+def _measure(run: Run, args: argparse.Namespace, words: Sequence[str]) -> dict[str, Any]:
+    """The numbers that evaluating RUN gives, and where they are from."""
+    options = _own_options(run, "evaluate", ("self", "split", "n", "seed"), words)
+    results = run.evaluate(split=args.split, **_common(args), **options)
+    numbers = {k: float(v) for k, v in results.items() if hasattr(v, "__float__")}
+    progress = int(run.checkpoints.pick(args.checkpoint).name)
+    about = {"split": args.split, "progress": progress, **options}
+    return _row(run) | about | {"task": run.task, "metrics": numbers}
+
+
+def _own_options(
+    run: Run, capability: str, besides: tuple[str, ...], words: Sequence[str]
+) -> dict[str, Any]:
+    """WORDS as the keyword parameters that RUN's algorithm gives its method CAPABILITY."""
+    from corelab import config
+
+    options = config.from_signature(run.capability(capability), besides=besides)
+    known = {o.name: o for o in config.options(options)}
+    chosen, _ = config.fill(options, config.from_command_line(words, known))
+    return dict(vars(chosen))
+
+
+def _compare(groups: dict[str, list[dict[str, Any]]], args: argparse.Namespace) -> int:
+    """Print what the runs of each group say together."""
+    from corelab import statistics
+
+    listed = statistics.compare(groups)
+    if args.json:
+        print(json.dumps({"runs": groups, "summary": listed}))
+    else:
+        table = [("runs", "task", "metric", "IQM", "95% interval", "mean", "n")]
+        for row in listed:
+            low, high = row["interval"]
+            figures = f"{row['iqm']:.6g}", f"{low:.6g} to {high:.6g}", f"{row['mean']:.6g}"
+            table.append((row["group"], row["task"], row["metric"], *figures, str(row["runs"])))
+        _print_table(table)
+    if args.profile:
+        statistics.draw_profiles(groups, args.profile)
     return 0
 
 
@@ -199,14 +273,11 @@ def sample(argv: list[str]) -> int:
     parser.add_argument("-o", "--output", type=Path, required=True, help="the file to write")
     args, words = parser.parse_known_args(argv)
 
-    from corelab import config
     from corelab.runs import Run
 
     run = Run(args.run)
-    options = config.from_signature(run.capability("sample"), besides=("self", "n", "seed"))
-    known = {o.name: o for o in config.options(options)}
-    chosen, _ = config.fill(options, config.from_command_line(words, known))
-    media = run.sample(**_common(args), **vars(chosen))
+    options = _own_options(run, "sample", ("self", "n", "seed"), words)
+    media = run.sample(**_common(args), **options)
     try:
         media.save(args.output)
     except OSError as error:

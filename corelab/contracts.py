@@ -98,6 +98,7 @@ class Evaluates(Protocol):
         """Measure on N episodes or examples of SPLIT (None: as many as make a good figure).
 
         The same SEED gives the same figures, and training goes on as if it had not been called.
+        More keyword parameters become options of `corelab eval`.
         """
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from corelab.contracts import Algorithm, Evaluates, Media
-from corelab.errors import ConfigError, DivergedError, PluginError
+from corelab.errors import ConfigError, CorelabError, DataError, DivergedError, PluginError
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,12 @@ def drive(
     reason = over()
     while not reason:
         before = algorithm.progress
-        metrics = algorithm.step()
+        try:
+            metrics = algorithm.step()
+        except DataError:  # the task's fault: what was learned is kept, to go on when it is mended
+            with suppress(CorelabError):
+                recorder.save(algorithm, position, False)
+            raise
         progress = algorithm.progress
         if progress <= before:
             raise PluginError(f"{type(algorithm).__name__}.step() counted no {algorithm.unit}")

@@ -93,12 +93,8 @@ class Run:
             "hardware": _hardware(),
             "packages": installed(),
         }
-        name = options.run.name or re.sub(
-            r"[^\w.+-]+",
-            "-",
-            f"{time.strftime('%Y%m%d-%H%M%S')}-{record['algorithm']}-{record['task']}-s{options.seed}",
-        )
-        path = _make_directory(options.run.dir, name, exact=bool(options.run.name))
+        name = options.run.name or f"{title(experiment)}-s{options.seed}"
+        path = make_directory(options.run.dir, name, exact=bool(options.run.name))
         write_atomically(path / RECORD, json.dumps(record, indent=1))
         return cls(path)
 
@@ -142,15 +138,16 @@ class Run:
 
     @property
     def status(self) -> str:
-        """One of "running", "done", "interrupted", "failed" and "killed".
+        """One of "waiting", "running", "done", "interrupted", "failed" and "killed".
 
-        Killed: run.json says that it is running, but no living process has it.
+        Waiting: it has not begun. Killed: run.json says that it is running, but no living process
+        has it.
         """
         status = str(self.record["status"])
         if status in ("running", "created"):
             try:
                 with self.lock():
-                    return "killed"
+                    return "killed" if status == "running" else "waiting"
             except RunError:
                 return "running"
         return status
@@ -250,13 +247,14 @@ class Run:
         seed: int = 0,
         checkpoint: str = "last",
         device: str = "auto",
+        **options: Any,
     ) -> dict[str, Any]:
         """Measure CHECKPOINT on N episodes or examples: metrics, and media if there are any.
 
-        PluginError if the algorithm cannot be evaluated.
+        OPTIONS are the algorithm's own. PluginError if the algorithm cannot be evaluated.
         """
         with self._loaded(checkpoint, device, "evaluate") as algorithm:
-            return dict(algorithm.evaluate(split, n, seed))
+            return dict(algorithm.evaluate(split, n, seed, **options))
 
     def sample(
         self,
@@ -293,14 +291,17 @@ class Run:
 
 
 def find_runs(directory: Path | str = "runs") -> list[Run]:
-    """Every run below DIRECTORY, oldest first. RunError if there is no such directory."""
+    """Every run in DIRECTORY and in its folders of seeds, by name, which begins with the time.
+
+    RunError if there is no such directory.
+    """
     directory = Path(directory)
     if not directory.is_dir():
         raise RunError(
             f"{directory}: is not a directory; runs are made in `runs`, or where --run.dir says"
         )
     found = []
-    for record in sorted(directory.glob(f"*/{RECORD}")):
+    for record in sorted([*directory.glob(f"*/{RECORD}"), *directory.glob(f"*/seed-*/{RECORD}")]):
         try:
             found.append(Run(record.parent))
         except RunError as error:
@@ -308,7 +309,13 @@ def find_runs(directory: Path | str = "runs") -> list[Run]:
     return found
 
 
-def _make_directory(parent: Path, name: str, exact: bool) -> Path:
+def title(experiment: Experiment) -> str:
+    """A name for a directory: the time, the algorithm and the task."""
+    algorithm, when = experiment.algorithm.component.name, time.strftime("%Y%m%d-%H%M%S")
+    return re.sub(r"[^\w.+-]+", "-", f"{when}-{algorithm}-{experiment.task_name}")
+
+
+def make_directory(parent: Path, name: str, exact: bool) -> Path:
     """Make PARENT/NAME; unless it must be EXACTly that, NAME-2 and so on if it is taken."""
     for attempt in itertools.count(1):
         path = parent / (name if attempt == 1 else f"{name}-{attempt}")

@@ -15,7 +15,7 @@ from corelab_media import Images
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corelab import ConfigError, DivergedError, PluginError
+from corelab import ConfigError, DataError, DivergedError, PluginError
 from corelab.loop import Position, RunConfig, drive
 
 
@@ -358,3 +358,15 @@ def test_a_loop_that_was_broken_off_anywhere_goes_on_with_the_same_rows(
     assert recorder.position.best == unbroken.position.best
     assert recorder.kept == unbroken.kept
     assert {p for p, best in recorder.saves if best} == {p for p, best in unbroken.saves if best}
+
+
+def test_an_environment_that_fails_leaves_a_checkpoint_of_what_was_learned() -> None:
+    def metrics(progress: int) -> Mapping[str, Any]:
+        if progress == 7:
+            raise DataError("the world ended")
+        return {}
+
+    recorder = Recorder()
+    with pytest.raises(DataError, match="the world ended"):
+        ran(Walker(metrics=metrics), 10, recorder)
+    assert recorder.saves == [(7, False)]
