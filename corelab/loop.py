@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -158,12 +158,8 @@ def drive(
     reason = over()
     while not reason:
         before = algorithm.progress
-        try:
+        with _keeping(algorithm, recorder, position):
             metrics = algorithm.step()
-        except DataError:  # the task's fault: what was learned is kept, to go on when it is mended
-            with suppress(CorelabError):
-                recorder.save(algorithm, position, False)
-            raise
         progress = algorithm.progress
         if progress <= before:
             raise PluginError(f"{type(algorithm).__name__}.step() counted no {algorithm.unit}")
@@ -172,7 +168,8 @@ def drive(
             recorder.log(progress, position.row(progress), {}, position)
         best = False
         if progress < steps and _crossed(before, progress, eval_every):
-            best = _evaluate(algorithm, run, recorder, position)
+            with _keeping(algorithm, recorder, position):
+                best = _evaluate(algorithm, run, recorder, position)
         # Asked before a checkpoint is made, so that none stands between a row and the last ones at
         # the same progress: what is logged after a checkpoint is always at a larger progress.
         reason = over()
@@ -186,9 +183,21 @@ def drive(
         if position.sums:
             recorder.log(algorithm.progress, position.row(algorithm.progress), {}, position)
         if position.evaluated != algorithm.progress:
-            best = _evaluate(algorithm, run, recorder, position)
+            with _keeping(algorithm, recorder, position):
+                best = _evaluate(algorithm, run, recorder, position)
     recorder.save(algorithm, position, best)
     return reason
+
+
+@contextmanager
+def _keeping(algorithm: Algorithm, recorder: Recorder, position: Position) -> Iterator[None]:
+    """Within, a failure of the task costs nothing that was learned: it is saved before it ends."""
+    try:
+        yield
+    except DataError:
+        with suppress(CorelabError):
+            recorder.save(algorithm, position, False)
+        raise
 
 
 def _crossed(before: int, after: int, every: int) -> bool:

@@ -370,3 +370,16 @@ def test_an_environment_that_fails_leaves_a_checkpoint_of_what_was_learned() -> 
     with pytest.raises(DataError, match="the world ended"):
         ran(Walker(metrics=metrics), 10, recorder)
     assert recorder.saves == [(7, False)]
+
+
+@pytest.mark.parametrize("at", [4, 10])
+def test_an_environment_that_fails_in_an_evaluation_leaves_one_too(at: int) -> None:
+    def scores(progress: int) -> Mapping[str, Any]:
+        if progress == at:
+            raise DataError("the world ended")
+        return {"score": 1}
+
+    recorder = Recorder()
+    with pytest.raises(DataError, match="the world ended"):
+        ran(Judged(scores=scores), 10, recorder, eval_every=2)
+    assert recorder.saves[-1] == (at, False)
