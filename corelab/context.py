@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from corelab.errors import ConfigError
 
@@ -137,7 +138,8 @@ class Context:
     @contextmanager
     def owning_globals(self) -> Iterator[None]:
         """Within: the global generators are the run's own (dropout layers and third-party code draw
-        from them) and torch uses the run's number of threads. After: all of it as it was found.
+        from them), and torch and NumPy use the run's number of threads, so that sums do not depend
+        on how many cores there are. After: all of it as it was found.
         """
         python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
         cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
@@ -148,7 +150,8 @@ class Context:
         torch.manual_seed(seed)
         torch.set_num_threads(self._threads)
         try:
-            yield
+            with threadpool_limits(self._threads, user_api="blas"):
+                yield
         finally:
             random.setstate(python)
             np.random.set_state(numpy)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
 
 from corelab import ConfigError, Context
 from corelab.context import derive, find_device
@@ -160,16 +161,21 @@ def test_a_network_built_after_a_restore_has_the_weights_it_would_have_had(
 # -- global generators -------------------------------------------------------------------------
 
 
+def blas_threads() -> list[int]:
+    """Threads of each library that NumPy or SciPy multiplies matrices with."""
+    return [p["num_threads"] for p in threadpool_info() if p["user_api"] == "blas"]
+
+
 @contextmanager
 def unchanged() -> Iterator[None]:
     """The global generators and the number of threads are afterwards as they were before."""
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads(), blas_threads()
     before = random.getstate(), np.random.get_state(legacy=False), torch.get_rng_state()
     yield
     assert random.getstate() == before[0]
     np.testing.assert_equal(np.random.get_state(legacy=False), before[1])
     assert torch.equal(torch.get_rng_state(), before[2])
-    assert torch.get_num_threads() == threads
+    assert (torch.get_num_threads(), blas_threads()) == threads
 
 
 def test_the_global_generators_and_threads_are_lent_and_given_back() -> None:
@@ -200,9 +206,11 @@ def test_within_a_run_the_global_generators_are_the_seeds_own() -> None:
     assert all(len(set(column)) == 3 for column in zip(*drawn, strict=True))
 
 
-def test_within_a_run_torch_has_the_threads_of_the_run() -> None:
-    with context(threads=2).owning_globals():
-        assert torch.get_num_threads() == 2
+@pytest.mark.parametrize("threads", [1, 2])
+def test_within_a_run_torch_and_numpy_have_the_threads_of_the_run(threads: int) -> None:
+    with context(threads=threads).owning_globals():
+        assert torch.get_num_threads() == threads
+        assert set(blas_threads()) == {threads}
 
 
 # -- networks ----------------------------------------------------------------------------------
