@@ -71,7 +71,11 @@ def from_signature(function: Callable[..., Any], besides: Container[str]) -> typ
 
 
 def field_help(config: type) -> dict[str, str]:
-    """The string under each field of the dataclass CONFIG."""
+    """The string under each field of the dataclass CONFIG, those it inherits included."""
+    return {k: text for base in reversed(config.__mro__) for k, text in _own_help(base).items()}
+
+
+def _own_help(config: type) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]
     except (OSError, TypeError, SyntaxError):  # made at run time: no source to read

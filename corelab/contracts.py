@@ -64,7 +64,10 @@ class Algorithm(Protocol):
     highlights: ClassVar[tuple[str, ...]]
     """The metrics to watch while it trains, in full: ("train/return", "eval/return")."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
-    """Better defaults for a task: `{"CartPole-v1": {"algorithm.lr": 1e-3}}`."""
+    """Better defaults for a task: `{"CartPole-v1": {"algorithm.lr": 1e-3, "model": "mlp"}}`.
+
+    Options of the model count only if the user names no other one.
+    """
 
     progress: int
     """Units done so far. Part of what is saved."""

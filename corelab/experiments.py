@@ -128,7 +128,12 @@ def resolve(
     if names["algorithm"] and plugins.find("algorithm", names["algorithm"]) is not offer:
         raise ConfigError(f"{file}: is for {names['algorithm']!r}, not for {algorithm!r}")
     names["task"] = task or names["task"] or cls.default_task
-    names["model"] = model or names["model"] or cls.default_model
+    bare_task = plugins.split_owner(names["task"])[1]
+    preset = dict(cls.presets.get(bare_task, {}))
+    preset_model = _pop_name(preset, "model") or cls.default_model
+    names["model"] = model or names["model"] or preset_model
+    if names["model"] != preset_model:  # its options are not those of another model
+        preset = {k: v for k, v in preset.items() if k.partition(".")[0] != "model"}
     if names["model"] and not cls.default_model:
         raise PluginError(f"{algorithm} works without a model, so it cannot use {names['model']!r}")
     if not names["task"]:
@@ -140,9 +145,8 @@ def resolve(
     options = options_class(cls, task_cls, model_cls, names)
     known = {o.name: o for o in config.options(options) if not o.name.endswith("_name")}
 
-    bare_task = plugins.split_owner(names["task"])[1]
     layers = [
-        *config.from_mapping(cls.presets.get(bare_task, {}), known, f"preset for {bare_task}"),
+        *config.from_mapping(preset, known, f"preset for {bare_task}"),
         *config.from_mapping(written, known, str(file)),
         *config.from_mapping(values or {}, known, source),
         *config.from_command_line(argv, known),

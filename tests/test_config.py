@@ -334,6 +334,33 @@ def test_an_unknown_option_in_a_preset_is_named(install: Install) -> None:
         resolve("toy", task="tuned")
 
 
+def test_a_preset_may_choose_the_model_and_its_options_belong_to_that_one(install: Install) -> None:
+    index = INDEX.replace(
+        "    ]",
+        """        Component("model", "wide", "toy_parts:Plain", "a net", provides="net"),
+        Component("model", "deep", "toy_parts:Plain", "a net", provides="net"),
+    ]""",
+    ).replace('"learns", uses=("play",)', '"learns", uses=("play", "net")')
+    parts = PARTS.replace('= "plain", "", 10', '= "plain", "deep", 10')
+    parts = parts.replace('"algorithm.rate": 2.0', '"model": "wide", "model.speed": 3.0')
+    install("toys", index, modules={"toy_parts": parts})
+    chosen = {
+        (task, model): resolve("toy", task=task, model=model)
+        for task in ("plain", "tuned")
+        for model in (None, "deep", "wide")
+    }
+    assert {
+        key: (e.config()["model"]["name"], e.options.model.speed) for key, e in chosen.items()
+    } == {
+        ("plain", None): ("deep", 1.0),
+        ("plain", "deep"): ("deep", 1.0),
+        ("plain", "wide"): ("wide", 1.0),
+        ("tuned", None): ("wide", 3.0),
+        ("tuned", "deep"): ("deep", 1.0),
+        ("tuned", "wide"): ("wide", 3.0),
+    }
+
+
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
