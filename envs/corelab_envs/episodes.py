@@ -30,7 +30,7 @@ class Episodes:
     """What came of some episodes."""
 
     returns: NDArray[np.float64]
-    """The undiscounted sum of the rewards of each."""
+    """The undiscounted sum of the rewards of each; of several agents, the mean of their sums."""
     lengths: NDArray[np.int64]
     """The number of steps of each."""
 
@@ -48,24 +48,28 @@ def play(task: Environment, act: Act, n: int, split: Split, seed: int) -> Episod
 
     Each of the copies that run side by side plays a number of episodes that is fixed beforehand:
     counting whichever N end first would prefer the short ones. `DataError` if one never ends.
+    A task may have `agents` rows in each copy (see `MultiAgentEnvironments`).
     """
     if n < 1:
         raise ConfigError(f"{n} episodes cannot be played; ask for at least 1")
+    task = _measured(task)
     copies = min(n, _SIDE_BY_SIDE)
     quota = [n // copies + (i < n % copies) for i in range(copies)]
     played: list[list[tuple[float, int]]] = [[] for _ in range(copies)]
-    totals, lengths = np.zeros(copies), np.zeros(copies, np.int64)
-    over = np.zeros(copies, np.bool_)
-    envs = task.make(copies, _seed(split, seed))
+    agents = getattr(task, "agents", 1)
+    totals, lengths = np.zeros((copies, agents)), np.zeros(copies, np.int64)
+    over: NDArray[np.bool_] = np.zeros(copies, np.bool_)
+    envs = task.make(copies * agents, _seed(split, seed))
     observations, _ = envs.reset()
     while any(len(done) < wanted for done, wanted in zip(played, quota, strict=True)):
         observations, rewards, terminations, truncations, _ = envs.step(act(observations))
-        totals += rewards  # 0 where this step was a reset
+        totals += rewards.reshape(copies, agents)  # 0 where this step was a reset
         lengths += ~over
-        over = terminations | truncations
+        ends = np.logical_or(terminations, truncations).reshape(copies, agents)
+        over = np.logical_and.reduce(ends, axis=1)
         for i in np.flatnonzero(over):
             if len(played[i]) < quota[i]:
-                played[i].append((float(totals[i]), int(lengths[i])))
+                played[i].append((float(totals[i].mean()), int(lengths[i])))
         totals[over], lengths[over] = 0, 0
         if lengths.max() > _LONGEST:
             raise DataError(
@@ -79,9 +83,10 @@ def play(task: Environment, act: Act, n: int, split: Split, seed: int) -> Episod
 
 def film(task: Environment, act: Act, n: int, split: Split, seed: int) -> Video:
     """Show N episodes of TASK, one after the other, in at most 2,000 frames, about 25 a second."""
+    task = _measured(task)
     every = max(1, round(task.fps / _FILM_FPS))
     frames: list[NDArray[np.uint8]] = []
-    envs = task.make(1, _seed(split, seed), render=True)
+    envs = task.make(getattr(task, "agents", 1), _seed(split, seed), render=True)
     observations, _ = envs.reset()
     step, over = 0, False
     while n > 0 and len(frames) < _LONGEST_FILM:
@@ -91,9 +96,15 @@ def film(task: Environment, act: Act, n: int, split: Split, seed: int) -> Video:
         if over:  # so this step was a reset
             step, over, n = 0, False, n - 1
         else:
-            step, over = step + 1, bool(terminations[0] or truncations[0])
+            step, over = step + 1, bool((terminations | truncations).all())
     envs.close()
     return Video(np.stack(frames), fps=task.fps / every)
+
+
+def _measured(task: Environment) -> Environment:
+    """TASK as it is measured, if it differs in training."""
+    measured: Environment = getattr(task, "measured", task)
+    return measured
 
 
 def _seed(split: Split, seed: int) -> int:

@@ -14,19 +14,32 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 
-from corelab import ConfigError, DataError
-from corelab_envs.vector import Copy, GymnasiumEnvironments, Remade, first_line
+from corelab import CorelabError, DataError, require
+from corelab_envs.vector import Copies, Copy, Native, first_line
+from corelab_envs.wrappers import Masked, Mission, Remade, Reseeded, has_mission
 
 _PROBE_STEPS = 10
+_FEW = 5
+"""Up to this many copies are faster one by one than in a vector environment of Gymnasium's."""
+_REGISTERED_BY = {
+    "ALE/": "ale_py",
+    "MinAtar/": "minatar.gym",
+    "MiniGrid-": "minigrid",
+    "BabyAI-": "minigrid",
+}
+"""The modules that register the ids with these beginnings."""
 _PIP = {
-    "gymnasium.envs.box2d": 'pip install "box2d>=2.3.10" "corelab-ml[render]"',
-    "gymnasium.envs.mujoco": 'pip install "gymnasium[mujoco]"',
+    "gymnasium.envs.box2d": 'pip install "corelab-ml[box2d]"',
+    "gymnasium.envs.mujoco": 'pip install "corelab-ml[mujoco]"',
     "gymnasium.envs.phys2d": 'pip install "gymnasium[jax]"',
     "gymnasium.envs.tabular": 'pip install "gymnasium[jax]"',
+    "ale_py": 'pip install "corelab-ml[atari]"',
+    "minatar": 'pip install "corelab-ml[minatar]"',
+    "minigrid": 'pip install "corelab-ml[minigrid]"',
 }
-"""What brings an environment's requirements. Gymnasium's own extra for Box2D builds from source,
-which often fails; the package named here has wheels."""
+"""What brings the requirements of environments from these modules."""
 _REMADE = ("gymnasium.envs.box2d.bipedal_walker:BipedalWalker",)
 """Environments that a reset does not make as new: here, the physics engine warm-starts a first step
 from the last of the episode before."""
@@ -47,23 +60,28 @@ class GymnasiumTask:
         """Truncate episodes after this many steps; none keeps the environment's own limit."""
         video: bool = False
         """Film one episode at each evaluation."""
+        mask: bool = False
+        """Let observations tell which actions are allowed, if the environment says so."""
 
     def __init__(self, config: Config) -> None:
         for option in ("num_envs", "max_episode_steps"):
             value = getattr(config, option)
-            if value is not None and value < 1:
-                raise ConfigError(f"task.{option} is {value}; it must be at least 1")
+            require(value is None or value >= 1, f"task.{option}", value, "at least 1")
         self.config = config
         self.name = config.id
         self.num_envs = config.num_envs
         self.video = config.video
-        self._spec = _find(config.id)
-        self._native = bool(self._spec.vector_entry_point) and not self._spec.additional_wrappers
+        self._spec = find_spec(config.id)
+        self._native = (
+            bool(self._spec.vector_entry_point)
+            and not self._spec.additional_wrappers
+            and not config.mask
+        )
         self.replays = False
         """Whether copies are restored by acting again as before, rather than by writing a state."""
         self._probe()
 
-    def make(self, num_envs: int, seed: int, *, render: bool = False) -> GymnasiumEnvironments:
+    def make(self, num_envs: int, seed: int, *, render: bool = False) -> Native | Copies:
         """NUM_ENVS copies whose every random choice follows from SEED; with RENDER, for film."""
         if render and "rgb_array" not in self._render_modes:
             offers = ", ".join(self._render_modes) or "none"
@@ -71,56 +89,79 @@ class GymnasiumTask:
                 f"{self.name} cannot be filmed: of the render modes it would need rgb_array, "
                 f"and it offers {offers}"
             )
-        return GymnasiumEnvironments(self._vector(num_envs, seed, render), self.name, seed)
+        if self._native and (num_envs > _FEW or self._spec.entry_point is None):
+            return self._make_native(num_envs, seed, render)
+        return self._make_copies(num_envs, seed, render)
 
-    def _vector(
-        self, num_envs: int, seed: int, render: bool = False
-    ) -> gym.vector.VectorEnv[Any, Any, Any]:
+    def _options(self, render: bool) -> dict[str, Any]:
         options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
         if self.config.max_episode_steps is not None:
             options["max_episode_steps"] = self.config.max_episode_steps
-        with self._making():
-            if self._native:
-                mode = gym.VectorizeMode.VECTOR_ENTRY_POINT
-                return gym.make_vec(self._spec, num_envs, vectorization_mode=mode, **options)
-            return gym.vector.SyncVectorEnv(
-                [partial(self._copy, seed, index, options) for index in range(num_envs)],
-                autoreset_mode=AutoresetMode.NEXT_STEP,
-            )
+        return options
 
-    def _copy(self, root: int, index: int, options: dict[str, Any]) -> Copy:
-        make = partial(gym.make, self._spec, disable_env_checker=True, **options)
-        env = Remade(make) if self._spec.entry_point in _REMADE else make()
-        return Copy(env, self.name, root, index, self.replays)
+    def _make_native(self, num_envs: int, seed: int, render: bool = False) -> Native:
+        mode = gym.VectorizeMode.VECTOR_ENTRY_POINT
+        with self._making():
+            vector = gym.make_vec(
+                self._spec, num_envs, vectorization_mode=mode, **self._options(render)
+            )
+        return Native(vector, self.name, seed)
+
+    def _make_copies(self, num_envs: int, seed: int, render: bool = False) -> Copies:
+        make = partial(gym.make, self._spec, disable_env_checker=True, **self._options(render))
+        copies = []
+        with self._making():
+            for index in range(num_envs):
+                env = Remade(make) if self._spec.entry_point in _REMADE else make()
+                if self._spec.entry_point == "minatar.gym:BaseEnv":
+                    env = Reseeded(env)
+                if has_mission(env):
+                    env = Mission(env)
+                if self.config.mask:
+                    env = Masked(env)
+                copies.append(Copy(env, self.name, seed, index, self.replays))
+        return Copies(copies, self.name)
 
     def _probe(self) -> None:
         """Learn from one copy what the spaces are and in which way its state can be saved."""
-        vector = self._vector(1, seed=0)
-        self.single_observation_space = vector.single_observation_space
-        self.single_action_space = vector.single_action_space
-        self._render_modes = vector.metadata.get("render_modes") or []
-        self.fps = float(vector.metadata.get("render_fps") or 30)
-        vector.action_space.seed(0)
-        envs = GymnasiumEnvironments(vector, self.name, seed=0)
-        envs.reset()
+        if self._native:
+            native = self._make_native(1, seed=0)
+            vector = native.vector
+            self.single_observation_space = vector.single_observation_space
+            self.single_action_space = vector.single_action_space
+            metadata = vector.metadata
+            in_next_step = metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
+            self._native = in_next_step and self._is_readable(native)
+        if self._spec.entry_point is not None:
+            copies = self._make_copies(1, seed=0)
+            (env,) = copies.copies
+            self.single_observation_space = env.observation_space
+            self.single_action_space = env.action_space
+            metadata = env.metadata
+            self.replays = not self._is_readable(copies)
+        elif not self._native:
+            raise DataError(
+                f"{self.name} exists only as a vector environment, and that cannot be used: "
+                "its state must be readable and its autoreset mode NEXT_STEP"
+            )
+        self._render_modes = metadata.get("render_modes") or []
+        self.fps = float(metadata.get("render_fps") or 30)
+
+    def _is_readable(self, envs: Native | Copies) -> bool:
+        """Whether the state of ENVS, which are closed, can be read after a few steps."""
+        space = batch_space(self.single_action_space, 1)
+        space.seed(0)
+        observations, _ = envs.reset()
         for _ in range(_PROBE_STEPS):
-            envs.step(vector.action_space.sample())
+            mask = observations["action_mask"] if self.config.mask else None
+            observations, *_ = envs.step(space.sample() if mask is None else mask.argmax(1))
         try:
             envs.state_dict()
-            readable = True
         except DataError:
-            readable = False
-        envs.close()
-        if not self._native:
-            self.replays = not readable
-        elif not readable or vector.metadata.get("autoreset_mode") is not AutoresetMode.NEXT_STEP:
-            if self._spec.entry_point is None:
-                raise DataError(
-                    f"{self.name} exists only as a vector environment, and that cannot be used: "
-                    "its state must be readable and its autoreset mode NEXT_STEP"
-                )
-            self._native = False
-            self._probe()
+            return False
+        finally:
+            envs.close()
+        return True
 
     @contextmanager
     def _making(self) -> Iterator[None]:
@@ -130,24 +171,28 @@ class GymnasiumTask:
                 yield
             except (ImportError, gym.error.DependencyNotInstalled) as error:
                 entry = str(self._spec.entry_point or self._spec.vector_entry_point)
-                pip = next((pip for package, pip in _PIP.items() if entry.startswith(package)), "")
                 raise DataError(
-                    f"{self.name} needs a package that is missing: {pip or first_line(error)}"
+                    f"{self.name} needs a package that is missing: "
+                    f"{_pip(entry) or first_line(error)}"
                 ) from error
+            except CorelabError:
+                raise
             except Exception as error:
                 raise DataError(f"{self.name} cannot be made: {first_line(error)}") from error
 
 
-def _find(name: str) -> EnvSpec:
+def find_spec(name: str) -> EnvSpec:
     """The registered environment called NAME, whose module is imported if it names one."""
     module, _, id_ = name.rpartition(":")
-    if id_.startswith("ALE/") and id_ not in gym.registry:
-        module = module or "ale_py"
+    if not module and id_ not in gym.registry:
+        module = next((m for start, m in _REGISTERED_BY.items() if id_.startswith(start)), "")
     if module:
         try:
-            importlib.import_module(module)
+            imported = importlib.import_module(module)
+            if module == "minatar.gym" and id_ not in gym.registry:  # which waits to be told
+                imported.register_envs()
         except ModuleNotFoundError as error:
-            what = 'pip install "ale-py"' if module == "ale_py" else f"no module {error.name}"
+            what = _pip(module) or f"no module {error.name}"
             raise DataError(f"{name} needs a package that is missing: {what}") from error
         except Exception as error:
             raise DataError(
@@ -159,3 +204,8 @@ def _find(name: str) -> EnvSpec:
     near = difflib.get_close_matches(id_.lower(), folded, 1, 0.6)
     more = f"did you mean {folded[near[0]]!r}?" if near else "is its package installed?"
     raise DataError(f"{name}: Gymnasium has no environment of this id; {more}")
+
+
+def _pip(module: str) -> str:
+    """The command that brings what MODULE needs, if it is known."""
+    return next((pip for start, pip in _PIP.items() if module.startswith(start)), "")

@@ -9,13 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from corelab_envs.episodes import Episodes, film, play
+from corelab_envs.game import Game
+from corelab_envs.self_play import Opponents, SelfPlay
 
 if TYPE_CHECKING:
     import numpy as np
     from gymnasium import Space
     from numpy.typing import NDArray
 
-__all__ = ["Environment", "Environments", "Episodes", "film", "play"]
+__all__ = [
+    "Environment",
+    "Environments",
+    "Episodes",
+    "Game",
+    "Opponents",
+    "SelfPlay",
+    "film",
+    "play",
+]
 
 
 class Environments(Protocol):
@@ -25,6 +36,11 @@ class Environments(Protocol):
     The last observation of an episode is therefore seen like any other, which is what bootstrapping
     from a truncated one needs, and the step that resets is not a transition: its action is ignored,
     its reward is 0 and its observation begins the next episode.
+
+    Where copies stand for the agents of one environment, one may be out before the episode is over
+    for all, or not yet in: it *waits*, and each of its steps ends again, with the reward 0. So the
+    rule holds for them too: a step of a copy that was over before is no transition, and no
+    episode ends with it. What `reset` tells says under "waits" which wait from the beginning.
     """
 
     num_envs: int
@@ -53,7 +69,15 @@ class Environments(Protocol):
 
 
 class Environment(Protocol):
-    """A task that provides "environment"."""
+    """A task that provides "environment".
+
+    It may have more: `measured`, the task as `play` and `film` should see it, if its rewards or
+    episodes are others in training; `normalise`, from a return to a figure that is comparable
+    between tasks; and `stack`, a number, if an observation consists of that many frames along its
+    first axis, the newest last, of which a step adds one; `agents`, how many rows each
+    copy makes, if it is more than one; `rivals`, the names of fixed players, and `against`, which
+    gives the task with one of them, if it is a game.
+    """
 
     name: str
     """What it is called in messages, such as "CartPole-v1"."""

@@ -131,6 +131,8 @@ class _Writer:
             return self._array(value, at)
         if type(value) is np.random.Generator:
             return {"generator": deepcopy(value)}
+        if type(value) is np.random.RandomState and value is not np.random.mtrand._rand:
+            return {"random_state": value.get_state(legacy=False)}
         if type(value) is list:
             return {"list": [self.value(v, f"{at}[{i}]") for i, v in enumerate(value)]}
         if type(value) is deque:
@@ -206,6 +208,10 @@ class _Reader:
                 return self._built.setdefault(number, value)
             case {"generator": generator}:
                 return self._built.setdefault(number, deepcopy(generator))
+            case {"random_state": state}:
+                random_state = self._built.setdefault(number, np.random.RandomState())
+                random_state.set_state(state)
+                return random_state
             case {"list": items}:
                 filled: list[Any] = self._built.setdefault(number, [])
                 filled.extend(self.value(item) for item in items)

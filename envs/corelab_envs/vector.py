@@ -1,10 +1,11 @@
-"""Gymnasium's vector environments, made to keep their word: seeded, checked, saved and restored."""
+"""Environments that run side by side and keep their word: seeded, checked, saved and restored."""
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -23,24 +24,8 @@ _ARRAY_SPACES = (
     gym.spaces.MultiBinary,
     gym.spaces.MultiDiscrete,
 )
-
-
-class Remade(gym.Wrapper[Any, Any, Any, Any]):
-    """Makes its environment anew for each episode, where a reset leaves traces of the last."""
-
-    def __init__(self, make: Callable[[], gym.Env[Any, Any]]) -> None:
-        super().__init__(make())
-        self._make = make
-        self._used = False
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode."""
-        if self._used:
-            self.env = self._make()
-        self._used = True
-        return self.env.reset(seed=seed, options=options)
+Stepped = tuple[Any, NDArray[np.floating], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
+"""Observations, rewards, terminations, truncations and further information."""
 
 
 class Copy(gym.Wrapper[Any, Any, Any, Any]):
@@ -55,11 +40,12 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
         self, env: gym.Env[Any, Any], name: str, root: int, index: int, replays: bool
     ) -> None:
         super().__init__(env)
-        self._name = name
+        self.episode = -1
+        """The number of the episode that is being played."""
+        self._name = f"{name}: copy {index}"
         self._root = root
         self._index = index
         self._replays = replays
-        self._episode = -1
         self._over = False
         self._actions: list[Any] = []
         self._observation: Any = None
@@ -71,44 +57,34 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """Begin the next episode."""
-        self._episode += 1
+        self.episode += 1
         self._over = False
         self._actions.clear()
-        words = np.random.SeedSequence([self._root, self._index, self._episode]).generate_state(1)
-        observation, info = self._call(self.env.reset, seed=int(words[0] >> 1), options=options)
-        self._observation = observation
-        return observation, info
+        words = np.random.SeedSequence([self._root, self._index, self.episode]).generate_state(1)
+        self._observation, info = self.env.reset(seed=int(words[0] >> 1), options=options)
+        return self._observation, info
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Act; if the episode is over, reset (a vector environment forgets that when restored)."""
+        """Act; if the episode is over, reset."""
         if self._over:
             observation, info = self.reset()
             return observation, 0.0, False, False, info
+        stepped = self.env.step(action)
         if self._replays:
-            self._actions.append(deepcopy(action))
-        observation, reward, terminated, truncated, info = self._call(self.env.step, action)
-        self._observation = observation
-        self._over = bool(terminated or truncated)
-        return observation, reward, terminated, truncated, info
-
-    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        except Exception as error:  # whatever it is, it comes from someone else's code
-            raise DataError(
-                f"{self._name}: copy {self._index} failed in {method.__name__}, "
-                f"episode {self._episode}: {first_line(error)}"
-            ) from error
+            self._actions.append(action if type(action) is int else deepcopy(action))
+            self._observation = stepped[0]
+        self._over = bool(stepped[2] or stepped[3])
+        return stepped
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, as a tree that can be saved."""
         state: dict[str, Any] = {
             "root": self._root,
-            "episode": self._episode,
+            "episode": self.episode,
             "over": self._over,
         }
         if not self._replays:
-            return state | {"snapshot": _seen(self.env, f"{self._name}: copy {self._index}")}
+            return state | {"snapshot": _seen(self.env, self._name)}
         space, n = self.env.action_space, len(self._actions)
         actions = concatenate(space, self._actions, create_empty_array(space, n)) if n else None
         return state | {"n": n, "actions": actions, "observation": deepcopy(self._observation)}
@@ -117,114 +93,226 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
         """Go back to where `state_dict` was called, or raise `DataError`."""
         self._root = state["root"]
         if self._replays:
-            self._episode = state["episode"] - 1
+            self.episode = state["episode"] - 1
             self.reset()
-            n, space = state["n"], self.env.action_space
-            for action in iterate(batch_space(space, n), state["actions"]) if n else ():
-                self.step(action)
+            if state["n"]:
+                for action in _each(self.env.action_space, state["n"], state["actions"]):
+                    self.step(action)
             if not data_equivalence(self._observation, state["observation"], exact=True):
                 raise DataError(
-                    f"{self._name}: copy {self._index} cannot be restored: the same seed and "
-                    "actions led to another observation, so its dynamics depend on something else"
+                    f"{self._name} cannot be restored: the same seed and actions led to another "
+                    "observation, so its dynamics depend on something else"
                 )
         else:
             restore(self.env, state["snapshot"])
-            self._episode = state["episode"]
+            self.episode = state["episode"]
         self._over = state["over"]
 
 
-class GymnasiumEnvironments:
-    """A vector environment in autoreset mode NEXT_STEP whose every choice follows from SEED."""
+class Checked:
+    """N environments whose failures, and numbers that are not finite, are told in a sentence."""
 
-    def __init__(self, vector: gym.vector.VectorEnv[Any, Any, Any], name: str, seed: int) -> None:
+    def __init__(self, name: str, num_envs: int) -> None:
+        self.num_envs = num_envs
         self._name = name
-        self.num_envs = vector.num_envs
-        self._vector = vector
-        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
-        space = vector.single_action_space
-        self._dtype = space.dtype if isinstance(space, _ARRAY_SPACES) else None
-        self._copies: list[Any] = (
-            list(vector.envs) if isinstance(vector, gym.vector.SyncVectorEnv) else []
-        )
         self._steps = 0
 
-    def reset(self) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode in every copy: observations [N, ...] and further information."""
-        observations, infos = self._call(self._vector.reset, seed=self._seed)
-        self._refuse_non_finite("an observation", observations)
-        return observations, infos
-
-    def step(
-        self, actions: Any
-    ) -> tuple[Any, NDArray[np.floating], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Act [N, ...] in every copy: observations [N, ...], rewards, terminations, truncations [N]
-        and further information. `DataError` if a copy fails or gives a number that is not finite.
-        """
-        if self._dtype is not None:
-            actions = np.asarray(actions, self._dtype)
-        observations, rewards, *ends, infos = self._call(self._vector.step, actions)
-        self._steps += 1
-        self._refuse_non_finite("an observation", observations)
-        self._refuse_non_finite("a reward", rewards)
-        terminations, truncations = ends
-        return observations, rewards, terminations, truncations, infos
-
-    def render(self) -> NDArray[np.uint8]:
-        """A picture of the first copy, [height, width, 3]."""
-        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
-            os.environ.setdefault(driver, "dummy")  # pygame draws in memory: no window, no sound
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pygame's own
-            frames = self._call(self._vector.render)
-        return np.asarray(frames[0], np.uint8)
-
-    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        except CorelabError:
-            raise
-        except gym.error.DependencyNotInstalled as error:  # Gymnasium draws with pygame alone
-            raise DataError(
-                f"{self._name} cannot be drawn, because pygame is not installed: "
-                'pip install "corelab-ml[render]"'
-            ) from error
-        except Exception as error:
-            raise DataError(
-                f"{self._name} failed in {method.__name__} after {self._steps} steps: "
-                f"{first_line(error)}"
-            ) from error
+    def _failed(self, which: str, error: Exception) -> CorelabError:
+        """What to tell of an ERROR, which comes from someone else's code."""
+        if isinstance(error, CorelabError):
+            return error
+        return DataError(f"{self._name}{which} at step {self._steps}: {first_line(error)}")
 
     def _refuse_non_finite(self, what: str, values: Any) -> None:
         for array in _floats(values):
-            if not np.isfinite(array).all():
+            # in one pass: a sum of squares is finite only if all of them are, if not vice versa
+            flat = array.ravel("K")
+            if not math.isfinite(np.vdot(flat, flat)) and not np.isfinite(array).all():
                 finite = np.isfinite(array.reshape(self.num_envs, -1)).all(axis=1)
                 raise DataError(
                     f"{self._name}: copy {int(finite.argmin())} gave {what} that is not "
                     f"finite at step {self._steps}"
                 )
 
+    def _draw(self, render: Callable[[], Any]) -> NDArray[np.uint8]:
+        for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
+            os.environ.setdefault(driver, "dummy")  # pygame draws in memory: no window, no sound
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # pygame's own
+                return np.asarray(render(), np.uint8)
+        except gym.error.DependencyNotInstalled as error:  # Gymnasium draws with pygame alone
+            raise DataError(
+                f"{self._name} cannot be drawn, because pygame is not installed: "
+                'pip install "corelab-ml[render]"'
+            ) from error
+        except Exception as error:
+            raise self._failed(" could not be drawn", error) from error
+
+
+class Copies(Checked):
+    """Copies of one environment that are stepped one after the other, in autoreset mode NEXT_STEP.
+
+    Further information comes by its name, as a list in which a copy that says nothing has None.
+    """
+
+    def __init__(self, copies: Sequence[Copy], name: str) -> None:
+        super().__init__(name, len(copies))
+        self.copies = copies
+        self._action_space = copies[0].action_space
+        self._space = copies[0].observation_space
+        self._is_array = isinstance(self._space, _ARRAY_SPACES)
+        self._masked = (
+            isinstance(self._space, gym.spaces.Dict) and "action_mask" in self._space.spaces
+        )
+
+    def reset(self) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in every copy: observations [N, ...] and further information."""
+        begun = []
+        for i, copy in enumerate(self.copies):
+            try:
+                begun.append(copy.reset())
+            except Exception as error:
+                raise self._failed(f": copy {i} failed to reset", error) from error
+        each, infos = zip(*begun, strict=True)
+        observations = self._together(each)
+        self._refuse_non_finite("an observation", observations)
+        if self._masked:
+            self._refuse_deadlock(observations["action_mask"], np.zeros(self.num_envs, np.bool_))
+        return observations, _by_name(infos)
+
+    def step(self, actions: Any) -> Stepped:
+        """Act [N, ...] in every copy: observations [N, ...], rewards, terminations, truncations [N]
+        and further information. `DataError` if a copy fails or gives a number that is not finite.
+        """
+        n = self.num_envs
+        self._steps += 1
+        rewards = np.empty(n)
+        terminations, truncations = np.empty(n, np.bool_), np.empty(n, np.bool_)
+        each: list[Any] = [None] * n
+        infos: list[dict[str, Any]] = [{}] * n
+        i = 0
+        try:
+            for i, (copy, action) in enumerate(
+                zip(self.copies, _each(self._action_space, n, actions), strict=True)
+            ):
+                each[i], rewards[i], terminations[i], truncations[i], infos[i] = copy.step(action)
+        except Exception as error:
+            where = f": copy {i} failed in episode {self.copies[i].episode}"
+            raise self._failed(where, error) from error
+        observations = self._together(each)
+        self._refuse_non_finite("an observation", observations)
+        self._refuse_non_finite("a reward", rewards)
+        if self._masked:
+            self._refuse_deadlock(observations["action_mask"], terminations | truncations)
+        return observations, rewards, terminations, truncations, _by_name(infos)
+
+    def _refuse_deadlock(self, masks: NDArray[Any], over: NDArray[np.bool_]) -> None:
+        stuck = ~(masks.any(axis=1) | over)
+        if stuck.any():
+            raise DataError(
+                f"{self._name}: copy {int(stuck.argmax())} allows no action at step {self._steps}, "
+                "and its episode is not over"
+            )
+
+    def _together(self, each: Sequence[Any]) -> Any:
+        """The observations of EACH copy, as one of arrays [N, ...]."""
+        space = self._space
+        try:
+            if self._is_array:
+                together = np.array(each, space.dtype)
+                if together.shape[1:] == space.shape:
+                    return together
+                raise ValueError(f"{together.shape[1:]} is not {space.shape}")
+            return concatenate(space, each, create_empty_array(space, self.num_envs))
+        except Exception as error:
+            raise self._failed(": an observation does not fit its space", error) from error
+
+    def render(self) -> NDArray[np.uint8]:
+        """A picture of the first copy, [height, width, 3]."""
+        return self._draw(self.copies[0].render)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what happens from here on, as a tree that can be saved."""
-        if self._copies:
-            return {"steps": self._steps, "copies": [copy.state_dict() for copy in self._copies]}
-        return {
-            "steps": self._steps,
-            "snapshot": _seen(self._vector, f"{self._name}: the vector environment"),
-        }
+        return {"steps": self._steps, "copies": [copy.state_dict() for copy in self.copies]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was called. `ValueError` if that was something else."""
         self._steps = state["steps"]
-        if self._copies:
-            self.reset()
-            for copy, saved in zip(self._copies, state["copies"], strict=True):
-                copy.load_state_dict(saved)
-        else:
-            restore(self._vector, state["snapshot"])
+        self.reset()
+        for copy, saved in zip(self.copies, state["copies"], strict=True):
+            copy.load_state_dict(saved)
 
     def close(self) -> None:
         """Let go of what they hold."""
-        self._vector.close()
+        for copy in self.copies:
+            copy.env.close()  # type: ignore[no-untyped-call]
+
+
+class Native(Checked):
+    """A vector environment of Gymnasium's, in autoreset mode NEXT_STEP, that is seeded by SEED."""
+
+    def __init__(self, vector: gym.vector.VectorEnv[Any, Any, Any], name: str, seed: int) -> None:
+        super().__init__(name, vector.num_envs)
+        self.vector = vector
+        self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+        space = vector.single_action_space
+        self._dtype = space.dtype if isinstance(space, _ARRAY_SPACES) else None
+
+    def reset(self) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in every copy: observations [N, ...] and further information."""
+        try:
+            observations, infos = self.vector.reset(seed=self._seed)
+        except Exception as error:
+            raise self._failed(" failed to reset", error) from error
+        self._refuse_non_finite("an observation", observations)
+        return observations, infos
+
+    def step(self, actions: Any) -> Stepped:
+        """Act [N, ...] in every copy: observations [N, ...], rewards, terminations, truncations [N]
+        and further information. `DataError` if a copy fails or gives a number that is not finite.
+        """
+        self._steps += 1
+        if self._dtype is not None:
+            actions = np.asarray(actions, self._dtype)
+        try:
+            stepped = self.vector.step(actions)
+        except Exception as error:
+            raise self._failed(" failed", error) from error
+        self._refuse_non_finite("an observation", stepped[0])
+        self._refuse_non_finite("a reward", stepped[1])
+        return stepped
+
+    def render(self) -> NDArray[np.uint8]:
+        """A picture of the first copy, [height, width, 3]."""
+        return self._draw(lambda: next(iter(self.vector.render() or ())))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what happens from here on, as a tree that can be saved."""
+        what = f"{self._name}: the vector environment"
+        return {"steps": self._steps, "snapshot": _seen(self.vector, what)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state_dict` was called. `ValueError` if that was something else."""
+        self._steps = state["steps"]
+        restore(self.vector, state["snapshot"])
+
+    def close(self) -> None:
+        """Let go of what they hold."""
+        self.vector.close()
+
+
+def _each(space: gym.Space[Any], n: int, actions: Any) -> Iterable[Any]:
+    """The N ACTIONS in SPACE one by one; those that are numbers as Python's own, which are fast."""
+    if isinstance(space, _ARRAY_SPACES):
+        array = np.asarray(actions, space.dtype)
+        return array.tolist() if isinstance(space, gym.spaces.Discrete) else array
+    return iterate(batch_space(space, n), actions)
+
+
+def _by_name(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    names = dict.fromkeys(name for info in infos for name in info)
+    return {name: [info.get(name) for info in infos] for name in names}
 
 
 def _seen(env: Any, what: str) -> Any:
@@ -238,13 +326,12 @@ def _seen(env: Any, what: str) -> Any:
 
 
 def _floats(values: Any) -> Iterator[NDArray[np.floating]]:
-    if isinstance(values, dict):
-        values = tuple(values.values())
-    if isinstance(values, tuple):
-        for value in values:
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind == "f":
+            yield values
+    elif isinstance(values, dict | tuple):
+        for value in values.values() if isinstance(values, dict) else values:
             yield from _floats(value)
-    elif isinstance(values, np.ndarray) and values.dtype.kind == "f":
-        yield values
 
 
 def first_line(error: Exception) -> str:

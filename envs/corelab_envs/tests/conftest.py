@@ -140,13 +140,14 @@ class Lengths(gym.Env):
 
 
 class Faulty(gym.Env):
-    """Fails in its 15th step in the way that its argument says."""
+    """Fails in a certain step in the way that its argument says."""
 
     observation_space = spaces.Box(-1, 1, (1,), np.float32)
     action_space = spaces.Discrete(2)
 
-    def __init__(self, fault):
+    def __init__(self, fault, when=15):
         self.fault = fault
+        self.when = when
         self.steps = 0
 
     def reset(self, *, seed=None, options=None):
@@ -157,7 +158,7 @@ class Faulty(gym.Env):
     def step(self, action):
         self.steps += 1
         observation, reward = np.zeros(1, np.float32), 0.0
-        if self.steps == 15:
+        if self.steps == self.when:
             if self.fault == "raises":
                 raise ZeroDivisionError("the wheel came off\nand rolled away")
             if self.fault == "observation":
@@ -165,6 +166,50 @@ class Faulty(gym.Env):
             if self.fault == "reward":
                 reward = np.inf
         return observation, reward, False, False, {}
+
+
+class Shapeless(Faulty):
+    """Shows something else than its space says."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+
+
+class Nested(Faulty):
+    """Shows arrays in tuples in dicts, one of which stops being finite in the 15th step."""
+
+    observation_space = spaces.Dict(
+        {
+            "place": spaces.Tuple((spaces.Discrete(3), spaces.Box(-1, 1, (2,), np.float32))),
+            "count": spaces.Discrete(1000),
+        }
+    )
+    action_space = spaces.Tuple((spaces.Discrete(2), spaces.Box(-1, 1, (2,), np.float32)))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.see(np.zeros(2, np.float32)), {}
+
+    def step(self, action):
+        there = super().step(action)[0]
+        return self.see(np.array([there[0], action[1][0]], np.float32)), 0.0, False, False, {}
+
+    def see(self, place):
+        return {"place": (self.steps % 3, place), "count": self.steps}
+
+
+class Masked(Faulty):
+    """Allows its two actions in turn, and none in the step that its argument says."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=seed)[0], {"action_mask": self.allowed()}
+
+    def step(self, action):
+        assert self.allowed()[action]
+        return *super().step(action)[:4], {"action_mask": self.allowed()}
+
+    def allowed(self):
+        both = np.array([self.steps % 2 == 0, self.steps % 2 == 1], np.int8)
+        return both if self.steps != self.when else 0 * both
 
 
 class SameStep(gym.vector.VectorEnv):
@@ -195,6 +240,10 @@ for _env in (Objects, Closure, Slots, Iterators, Traces, Unrepeatable, Vectors):
     gym.register(f"made/{_env.__name__}-v0", _env, max_episode_steps=20)
 for _fault in ("raises", "observation", "reward"):
     gym.register(f"made/{_fault}-v0", Faulty, kwargs={"fault": _fault})
+gym.register("made/late-v0", Faulty, kwargs={"fault": "raises", "when": 600})
+gym.register("made/Shapeless-v0", Shapeless, kwargs={"fault": "observation"})
+gym.register("made/Nested-v0", Nested, kwargs={"fault": "observation"})
+gym.register("made/Masked-v0", Masked, kwargs={"fault": "mask"})
 gym.register("made/Lengths-v0", Lengths)
 gym.register("made/Missing-v0", _needs_missing)
 gym.register("made/SameStep-v0", vector_entry_point=SameStep)

@@ -10,23 +10,33 @@ import numpy as np
 import pytest
 from corelab_envs.gymnasium_task import GymnasiumTask
 
+import corelab as core
 from corelab import ConfigError, DataError
 
 Config = GymnasiumTask.Config
 
 
+def answering(name):
+    return [c for c in corelab_envs.corelab_components() if re.fullmatch(c.pattern or " ", name)]
+
+
 @pytest.mark.parametrize(
-    "name", ["CartPole-v1", "ALE/Pong-v5", "my_module:Env-v0", "my.module:space/Env-v12"]
+    "name",
+    [
+        "CartPole-v1",
+        "MinAtar/Breakout-v1",
+        "ale_py:ALE/Pong-v5",
+        "my_module:Env-v0",
+        "my.module:space/Env-v12",
+    ],
 )
 def test_the_index_answers_to_ids_with_a_version(name):
-    (component,) = corelab_envs.corelab_components()
-    assert re.fullmatch(component.pattern, name)
+    assert [c.name for c in answering(name)] == ["gymnasium"]
 
 
 @pytest.mark.parametrize("name", ["ppo", "fashion-mnist", "CartPole", "CartPole-v", "a/b/C-v1"])
 def test_the_index_leaves_other_names_alone(name):
-    (component,) = corelab_envs.corelab_components()
-    assert not re.fullmatch(component.pattern, name)
+    assert not answering(name)
 
 
 def test_spaces_are_those_of_one_copy():
@@ -36,16 +46,16 @@ def test_spaces_are_those_of_one_copy():
     assert task.single_action_space == env.action_space
 
 
-@pytest.mark.parametrize("name", ["CartPole-v1", "Acrobot-v1"])
-def test_the_step_after_an_end_only_resets(name):
-    envs = GymnasiumTask(Config(id=name, max_episode_steps=3)).make(2, seed=0)
+@pytest.mark.parametrize(("name", "n"), [("CartPole-v1", 8), ("CartPole-v1", 2), ("Acrobot-v1", 2)])
+def test_the_step_after_an_end_only_resets(name, n):
+    envs = GymnasiumTask(Config(id=name, max_episode_steps=3)).make(n, seed=0)
     first, _ = envs.reset()
     for _ in range(2):
-        envs.step(np.zeros(2))
-    last, reward, termination, truncation, _ = envs.step(np.zeros(2))
+        envs.step(np.zeros(n))
+    last, reward, termination, truncation, _ = envs.step(np.zeros(n))
     assert truncation.all()
     assert not termination.any()
-    again, reward, termination, truncation, _ = envs.step(np.ones(2))
+    again, reward, termination, truncation, _ = envs.step(np.ones(n))
     assert not np.array_equal(again, last)
     assert not np.array_equal(again, first)
     assert (reward == 0).all()
@@ -53,22 +63,35 @@ def test_the_step_after_an_end_only_resets(name):
 
 
 def test_gymnasium_vectorises_where_it_can():
-    vectors = {
-        name: type(GymnasiumTask(Config(id=name)).make(2, seed=0)._vector).__name__
-        for name in ("CartPole-v1", "Acrobot-v1", "made/Fallback-v0")
+    kinds = {
+        (name, n): type(GymnasiumTask(Config(id=name)).make(n, seed=0)).__name__
+        for name, n in [
+            ("CartPole-v1", 5),
+            ("CartPole-v1", 6),
+            ("Acrobot-v1", 8),
+            ("made/Fallback-v0", 8),
+        ]
     }
-    assert vectors == {
-        "CartPole-v1": "CartPoleVectorEnv",
-        "Acrobot-v1": "SyncVectorEnv",
-        "made/Fallback-v0": "SyncVectorEnv",  # its vector environment resets in the same step
+    assert kinds == {
+        ("CartPole-v1", 5): "Copies",  # so few are faster one by one
+        ("CartPole-v1", 6): "Native",
+        ("Acrobot-v1", 8): "Copies",
+        ("made/Fallback-v0", 8): "Copies",  # its vector environment resets in the same step
     }
+
+
+def test_spaces_are_not_those_of_a_vector_environment_that_is_not_used():
+    task = GymnasiumTask(Config(id="made/Fallback-v0"))
+    assert (
+        task.single_observation_space == gym.spec("made/Objects-v0").entry_point.observation_space
+    )
 
 
 def test_one_copy_alone_is_what_gymnasium_makes():
     envs = GymnasiumTask(Config(id="Acrobot-v1")).make(1, seed=0)
     observations, _ = envs.reset()
     env = gym.make("Acrobot-v1")
-    expected, _ = env.reset(seed=envs._copies[0].np_random_seed)
+    expected, _ = env.reset(seed=envs.copies[0].np_random_seed)
     assert np.array_equal(observations[0], expected)
     for action in [0, 2, 1, 2] * 10:
         observations, rewards, *_ = envs.step(np.array([action]))
@@ -102,18 +125,23 @@ def test_what_cannot_be_made_is_told_in_a_sentence(name, message):
 @pytest.mark.parametrize(
     ("name", "module", "command"),
     [
-        ("LunarLander-v3", "Box2D", 'pip install "box2d>=2.3.10" "corelab-ml[render]"'),
-        ("HalfCheetah-v5", "mujoco", 'pip install "gymnasium[mujoco]"'),
+        ("LunarLander-v3", "Box2D", 'pip install "corelab-ml[box2d]"'),
+        ("HalfCheetah-v5", "mujoco", 'pip install "corelab-ml[mujoco]"'),
         ("phys2d/CartPole-v1", "jax", 'pip install "gymnasium[jax]"'),
-        ("ALE/Pong-v5", "ale_py", 'pip install "ale-py"'),
+        ("ale_py:PongNoFrameskip-v4", "ale_py", 'pip install "corelab-ml[atari]"'),
+        ("MinAtar/Breakout-v1", "minatar", 'pip install "corelab-ml[minatar]"'),
+        ("MiniGrid-Empty-5x5-v0", "minigrid", 'pip install "corelab-ml[minigrid]"'),
+        ("BabyAI-GoToRedBall-v0", "minigrid", 'pip install "corelab-ml[minigrid]"'),
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_brings_it(
     name, module, command, monkeypatch
 ):
-    for loaded in [m for m in sys.modules if m.startswith(("gymnasium.envs.box2d", "ale_py"))]:
+    brought = ("gymnasium.envs.box2d", "gymnasium.envs.mujoco", "ale_py", "minatar", "minigrid")
+    for loaded in [m for m in sys.modules if m.startswith(brought)]:
         monkeypatch.delitem(sys.modules, loaded)
-    monkeypatch.delitem(gym.registry, "ALE/Pong-v5", raising=False)
+    if "gymnasium" not in str(getattr(gym.registry.get(name), "entry_point", "")):
+        monkeypatch.delitem(gym.registry, name, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(DataError, match=re.escape(command)):
         GymnasiumTask(Config(id=name))
@@ -151,7 +179,7 @@ def test_advice_on_newer_versions_is_no_warning():
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("raises", "copy 0 failed in step, episode 0: ZeroDivisionError: the wheel came off"),
+        ("raises", "copy 0 failed in episode 0 at step 15: ZeroDivisionError: the wheel came off"),
         ("observation", "copy 0 gave an observation that is not finite at step 15"),
         ("reward", "copy 0 gave a reward that is not finite at step 15"),
     ],
@@ -169,13 +197,87 @@ def test_a_fault_in_a_step_is_told_with_its_place(fault, message):
 def test_the_copy_that_is_at_fault_is_named():
     envs = GymnasiumTask(Config(id="made/observation-v0")).make(3, seed=0)
     envs.reset()
-    envs._copies[2].unwrapped.steps = 14
+    envs.copies[2].unwrapped.steps = 14
     with pytest.raises(DataError, match="copy 2 gave an observation"):
         envs.step(np.zeros(3))
 
 
 def test_an_action_that_does_not_fit_is_told_in_a_sentence():
-    envs = GymnasiumTask(Config(id="CartPole-v1")).make(2, seed=0)
+    native = GymnasiumTask(Config(id="CartPole-v1")).make(8, seed=0)
+    native.reset()
+    with pytest.raises(DataError, match=r"^CartPole-v1 failed at step 1: AssertionError"):
+        native.step(np.full(8, 7))
+    copies = GymnasiumTask(Config(id="CartPole-v1")).make(2, seed=0)
+    copies.reset()
+    with pytest.raises(DataError, match="copy 1 failed in episode 0 at step 1: AssertionError"):
+        copies.step(np.array([0, 7]))
+    with pytest.raises(DataError, match=r"CartPole-v1: copy .* ValueError: zip"):
+        copies.step(np.zeros(3))
+
+
+def test_a_number_that_is_not_finite_is_found_in_nested_spaces():
+    envs = GymnasiumTask(Config(id="made/Nested-v0")).make(2, seed=0)
     envs.reset()
-    with pytest.raises(DataError, match="CartPole-v1 failed in step after 0 steps: AssertionError"):
-        envs.step(np.array([0, 7]))
+    actions = (np.zeros(2), np.array([[0.5, 0], [-0.5, 0]]))
+    for step in range(1, 15):
+        observations, *_ = envs.step(actions)
+        assert observations["count"].tolist() == [step, step]
+        assert observations["place"][0].tolist() == [step % 3] * 2
+        assert observations["place"][1].tolist() == [[0, 0.5], [0, -0.5]]
+    with pytest.raises(DataError, match="copy 0 gave an observation that is not finite at step 15"):
+        envs.step(actions)
+
+
+def test_large_numbers_are_finite():
+    envs = GymnasiumTask(Config(id="made/Nested-v0")).make(1, seed=0)
+    envs.reset()
+    huge = np.array([[3e38, 0]], np.float32)  # its square is not, in 32 bits
+    observations, *_ = envs.step((np.zeros(1), huge))
+    assert observations["place"][1][0, 1] == huge[0, 0]
+
+
+def test_an_observation_of_another_shape_than_promised_is_told():
+    with pytest.raises(DataError, match=r"an observation does not fit its space .* \(1,\) is not"):
+        GymnasiumTask(Config(id="made/Shapeless-v0"))
+
+
+def test_what_is_allowed_moves_into_the_observation():
+    task = GymnasiumTask(Config(id="made/Masked-v0", mask=True))
+    envs = task.make(2, seed=0)
+    observations, infos = envs.reset()
+    assert set(task.single_observation_space) == {"observation", "action_mask"}
+    assert infos == {}
+    for step in range(14):
+        assert observations["action_mask"].tolist() == [[1 - step % 2, step % 2]] * 2
+        observations, *_ = envs.step(observations["action_mask"].argmax(1))
+    with pytest.raises(DataError, match="Masked-v0: copy 0 allows no action at step 15, and its"):
+        envs.step(observations["action_mask"].argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("CartPole-v1", "the environment does not say what is allowed"),
+        ("Pendulum-v1", r"the actions are Box\(.*\), not discrete"),
+    ],
+)
+def test_a_mask_that_there_is_not_is_told(name, message):
+    with pytest.raises(DataError, match=f"^task.mask is true, but {message}$"):
+        GymnasiumTask(Config(id=name, mask=True))
+
+
+def test_information_comes_by_its_name():
+    envs = GymnasiumTask(Config(id="FrozenLake-v1")).make(2, seed=0)
+    assert envs.reset()[1] == {"prob": [1, 1]}
+    assert set(envs.step(np.zeros(2))[4]["prob"]) <= {1, 1 / 3, 1 - 2 / 3, 0.3333333333333333}
+
+
+def test_a_run_whose_environment_raises_keeps_what_was_learned(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"task.num_envs": 2, "run.eval_every": 0, "run.name": "late"}
+    with pytest.raises(
+        DataError, match=r"^made/late-v0: copy 0 failed in episode 0 at step 600: Ze"
+    ):
+        core.train("ppo", task="made/late-v0", steps=5_000, options=options)
+    run = core.Run(tmp_path / "runs" / "late")
+    assert 0 < int(run.checkpoints.pick("last").name) <= 1200

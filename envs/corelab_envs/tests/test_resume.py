@@ -118,13 +118,14 @@ def test_an_unrepeatable_environment_is_not_restored_wrongly(tmp_path):
 
 def test_state_that_becomes_unreadable_is_told_when_it_is_saved():
     _, envs = begin("made/Objects-v0")
-    envs._copies[1].unwrapped.engine = object()
+    envs.copies[1].unwrapped.engine = object()
     with pytest.raises(DataError, match=r"copy 1 cannot be saved.*Objects\.engine is a builtins"):
         envs.state_dict()
 
 
 def test_the_state_of_other_environments_is_refused(tmp_path):
-    _, cartpole = begin("CartPole-v1")
+    cartpole = task_of("CartPole-v1").make(8, seed=0)
+    cartpole.reset()
     _, acrobot = begin("Acrobot-v1")
     pendulum = task_of("Pendulum-v1").make(N, seed=0)
     with pytest.raises(KeyError):
