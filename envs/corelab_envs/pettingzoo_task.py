@@ -1,0 +1,258 @@
+"""The task "pettingzoo": environments of several agents, named as `family/environment_v0`."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import pkgutil
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+
+from corelab import ConfigError, DataError, require
+from corelab_envs.multi_agent import MultiAgentEnvironments, Policies, Roster, has_mask
+from corelab_envs.self_play import SelfPlayEnvironments, game_space
+from corelab_envs.self_play_rivals import RIVALS, Rival, random_player
+from corelab_envs.vector import first_line
+
+_COPIES = 8
+"""How many copies with several agents are learned from if the user does not say."""
+_FAMILIES = ("atari", "butterfly", "classic", "sisl")
+"""The packages in `pettingzoo` that can be named without it."""
+_PIP = {
+    "mpe2": 'pip install "corelab-ml[mpe]"',
+    "pettingzoo.sisl": 'pip install "corelab-ml[sisl]"',
+    "pettingzoo.butterfly": 'pip install "pettingzoo[butterfly]"',
+    "pettingzoo.atari": 'pip install "pettingzoo[atari]"',
+    "pettingzoo": 'pip install "corelab-ml[games]"',
+}
+_REMADE = ("pettingzoo.butterfly.knights_archers_zombies_v11",)
+"""Environments that a reset does not make as new."""
+
+
+class PettingZooTask:
+    """Any environment of PettingZoo's kind; provides the interface "environment".
+
+    Where the agents act at once, each is a row (see `MultiAgentEnvironments`). A game of two
+    players who move in turn is played by the learner against opponents (`SelfPlayEnvironments`).
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of an environment of several agents."""
+
+        id: str = "mpe2/simple_spread_v3"
+        """The package, which for PettingZoo's own can be shortened, and the environment."""
+        num_envs: int | None = None
+        """How many copies are learned from side by side; none leaves it to the algorithm, or is 8
+        where each has several agents.
+        """
+        policies: Policies = "shared"
+        """One policy that all agents share, or independent ones (with the model `independent`)."""
+        opponent: str = "random"
+        """Who plays the other side of a game, if the algorithm brings no opponents of its own."""
+        settings: tuple[str, ...] = ()
+        """Settings of the environment's own, such as N=5 max_cycles=50."""
+        flatten: bool = True
+        """Show boards and other arrays that are no images as vectors."""
+        video: bool = False
+        """Film one episode at each evaluation."""
+
+    def __init__(self, config: Config) -> None:
+        require(
+            config.num_envs is None or config.num_envs >= 1,
+            "task.num_envs",
+            config.num_envs,
+            "at least 1",
+        )
+        self.config = config
+        self.name = config.id
+        self.video = config.video
+        self._settings = _settings(config.settings)
+        self._path = _path(config.id)
+        self._module = _find(config.id, self._path)
+        self.agents = 1
+        """How many rows each copy has."""
+        self.rivals: tuple[str, ...] = ()
+        """The fixed players that a game can be played against; none if it is no game."""
+        turn_based = self._is_turn_based()
+        self._make = self._turn_based if turn_based else self._parallel
+        env = self._make()
+        if not getattr(env, "possible_agents", None):
+            raise DataError(f"{self.name} does not tell beforehand which agents there may be")
+        self.fps = float(env.metadata.get("render_fps") or 30)
+        self._render_modes = env.metadata.get("render_modes") or []
+        if turn_based:
+            self._describe_game(env)
+        else:
+            self._describe_team(env)
+        env.close()
+        self.num_envs = config.num_envs
+        if self.agents > 1:  # an algorithm that chooses for itself knows nothing of agents
+            self.num_envs = (config.num_envs or _COPIES) * self.agents
+
+    def make(
+        self, num_envs: int, seed: int, *, render: bool = False
+    ) -> MultiAgentEnvironments | SelfPlayEnvironments:
+        """NUM_ENVS rows, whole copies of `agents` each, whose every random choice follows from
+        SEED; with RENDER, for film.
+        """
+        if render and "rgb_array" not in self._render_modes:
+            offers = ", ".join(self._render_modes) or "none"
+            raise DataError(
+                f"{self.name} cannot be filmed: of the render modes it would need rgb_array, "
+                f"and it offers {offers}"
+            )
+
+        def make() -> Any:
+            return self._make(**({"render_mode": "rgb_array"} if render else {}))
+
+        if self.rivals:
+            rival = self._players[self.config.opponent]
+            space = self._game_space
+            return SelfPlayEnvironments(make, space, self.name, num_envs, seed, rival)
+        if num_envs % self.agents:
+            raise DataError(
+                f"{self.name}: its {self.agents} agents are learned side by side, in multiples of "
+                f"{self.agents} rows; {num_envs} cannot be made"
+            )
+        copies, anew = num_envs // self.agents, self._path in _REMADE
+        return MultiAgentEnvironments(make, self._roster, self.name, copies, seed, anew)
+
+    def against(self, opponent: str) -> PettingZooTask:
+        """The same game against another of its `rivals`."""
+        return PettingZooTask(dataclasses.replace(self.config, opponent=opponent))
+
+    def _describe_team(self, env: Any) -> None:
+        observations, infos = self._guarded(lambda: env.reset(seed=0))
+        masked = any(has_mask(observations[a], infos.get(a, {})) for a in env.agents)
+        config = self.config
+        self._roster = Roster(env, self.name, config.policies, masked, config.flatten)
+        self.agents = len(self._roster.agents)
+        self.single_observation_space = self._roster.observation_space
+        self.single_action_space = self._roster.action_space
+
+    def _describe_game(self, env: Any) -> None:
+        self._guarded(lambda: env.reset(seed=0))
+        first, *others = env.possible_agents
+        observation, info = env.observe(first), env.infos[first]
+        if len(others) != 1 or not has_mask(observation, info):
+            raise DataError(
+                f"{self.name}: its {1 + len(others)} agents move in turn; of such environments "
+                "those of two players with action masks can be used"
+            )
+        if self.config.policies != "shared":
+            raise ConfigError(
+                f"task.policies is {self.config.policies}, but in {self.name} one policy plays "
+                "both sides; it must be shared"
+            )
+        self._game_space = game_space(env, self.config.flatten)
+        self.single_observation_space = self._game_space
+        self.single_action_space = env.action_space(first)
+        self._players: dict[str, Rival] = {"random": random_player, **RIVALS.get(self._path, {})}
+        self.rivals = tuple(self._players)
+        if self.config.opponent not in self._players:
+            raise ConfigError(
+                f"task.opponent is {self.config.opponent}; for {self.name} it must be one of: "
+                f"{', '.join(self.rivals)}"
+            )
+
+    def _is_turn_based(self) -> bool:
+        if hasattr(self._module, "parallel_env"):
+            return False
+        if not hasattr(self._module, "env"):
+            raise DataError(f"{self.name}: the module {self._path} has no environment in it")
+        return not self._turn_based().metadata.get("is_parallelizable", False)
+
+    def _turn_based(self, **options: Any) -> Any:
+        # without the wrappers that check what an algorithm does: our rows are right already
+        make = getattr(self._module, "raw_env", None) or self._module.env
+        return self._guarded(lambda: make(**self._settings, **options))
+
+    def _parallel(self, **options: Any) -> Any:
+        from pettingzoo import AECEnv
+        from pettingzoo.utils.conversions import aec_to_parallel
+
+        raw = getattr(self._module, "raw_env", None)
+        native = hasattr(self._module, "parallel_env")
+        if native and not (isinstance(raw, type) and issubclass(raw, AECEnv)):
+            return self._guarded(lambda: self._module.parallel_env(**self._settings, **options))
+        return aec_to_parallel(self._turn_based(**options))
+
+    def _guarded(self, make: Callable[[], Any]) -> Any:
+        with _missing_package(self.name, self._path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # advice on its settings, which the user has decided
+            try:
+                return make()
+            except (ImportError, gym.error.DependencyNotInstalled):
+                raise
+            except Exception as error:
+                raise DataError(f"{self.name} cannot be made: {first_line(error)}") from error
+
+
+def _path(name: str) -> str:
+    """The module of the environment called NAME."""
+    family, _, environment = name.partition("/")
+    return f"{'pettingzoo.' * (family in _FAMILIES)}{family}.{environment}"
+
+
+def _find(name: str, path: str) -> Any:
+    """The module at PATH. `DataError` with what to install, or what was probably meant."""
+    family, _, environment = path.rpartition(".")
+    with _missing_package(name, path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            package = importlib.import_module(family)
+        except ModuleNotFoundError as error:
+            if _pip(path) or error.name is None or not family.startswith(error.name):
+                raise
+            known = ", ".join((*_FAMILIES, "mpe2"))
+            raise DataError(
+                f"{name}: there is no package {family}; families of environments are: {known}"
+            ) from error
+        try:
+            return importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name != path:
+                raise
+            modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
+            there = [module for module in modules if re.search(r"_v\d+$", module)]
+            near = difflib.get_close_matches(environment, there, 1, 0.6)
+            more = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(there)}"
+            raise DataError(
+                f"{name}: {name.partition('/')[0]} has no environment of this name; {more}"
+            ) from error
+
+
+@contextmanager
+def _missing_package(name: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        raise DataError(
+            f"{name} needs a package that is missing: {_pip(path) or first_line(error)}"
+        ) from error
+
+
+def _pip(path: str) -> str:
+    return next((pip for package, pip in _PIP.items() if path.startswith(f"{package}.")), "")
+
+
+def _settings(words: tuple[str, ...]) -> dict[str, Any]:
+    """`N=5` as {"N": 5}; what is no Python value is text."""
+    settings = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        require(bool(key and equals), "task.settings", word, "of the form setting=value")
+        try:
+            settings[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            settings[key] = value
+    return settings
