@@ -1,0 +1,81 @@
+"""Observations as one vector."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from corelab import PluginError
+from corelab_nets.trees import Tree
+
+
+class Flatten:
+    """From observations of SPACE to vectors [..., size]: Discrete and MultiDiscrete as one-hot,
+    vectors as they are, and Dicts and Tuples of these one after the other.
+
+    `PluginError`, naming OF, for spaces with images and whatever else this does not fit.
+    """
+
+    def __init__(self, space: spaces.Space[Any], of: str) -> None:
+        self._space = space
+        self.size = _size(space, of)
+        """The length of the vectors."""
+
+    def __call__(self, observation: Tree, dtype: torch.dtype = torch.float32) -> Tensor:
+        """OBSERVATION, [..., *shape] for each part, as vectors [..., size] of DTYPE."""
+        if isinstance(observation, Tensor) and observation.dtype is dtype:
+            return observation  # a Box, as it is
+        parts = _vectors(self._space, observation, dtype)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+
+
+def _size(space: spaces.Space[Any], of: str) -> int:
+    match space:
+        case spaces.Discrete():
+            return int(space.n)
+        case spaces.MultiDiscrete() if len(space.shape) == 1:
+            return int(space.nvec.sum())
+        case spaces.Box(shape=(n,)) | spaces.MultiBinary(shape=(n,)):
+            return int(n)
+        case spaces.Box(shape=()):
+            return 1
+        case spaces.Dict():
+            return sum(_size(part, of) for part in space.spaces.values())
+        case spaces.Tuple():
+            return sum(_size(part, of) for part in space.spaces)
+    images = isinstance(space, spaces.Box) and math.prod(space.shape) > 0
+    raise PluginError(
+        f"{of} reads vectors, Discrete, MultiDiscrete and MultiBinary observations and Dicts and "
+        f"Tuples of these, not {space}; "
+        + ("for images there is --model cnn" if images else "choose another --model or task")
+    )
+
+
+def _vectors(space: spaces.Space[Any], observation: Tree, dtype: torch.dtype) -> list[Tensor]:
+    match space:
+        case spaces.Discrete():
+            index = observation - int(space.start)
+            return [nn.functional.one_hot(index, int(space.n)).to(dtype)]
+        case spaces.MultiDiscrete():
+            chosen = (observation - torch.from_numpy(space.start).to(observation)).unbind(-1)
+            return [
+                nn.functional.one_hot(index, int(n)).to(dtype)
+                for index, n in zip(chosen, space.nvec, strict=True)
+            ]
+        case spaces.Dict():
+            return [
+                vector
+                for key, part in space.spaces.items()
+                for vector in _vectors(part, observation[key], dtype)
+            ]
+        case spaces.Tuple():
+            return [
+                vector
+                for part, value in zip(space.spaces, observation, strict=True)
+                for vector in _vectors(part, value, dtype)
+            ]
+    return [(observation if space.shape else observation.unsqueeze(-1)).to(dtype)]
