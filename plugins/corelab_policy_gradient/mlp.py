@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
+from corelab_nets.arrays import ArrayPerceptrons
+from corelab_nets.flatten import Flatten
+from corelab_nets.perceptron import Activation, Perceptrons
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from corelab import ConfigError, PluginError
+from corelab import require
+from corelab_policy_gradient.distributions import Gaussian, distribution_over
+from corelab_policy_gradient.interface import Observations
 
 
 class MLP(nn.Module):
     """Two perceptrons that share nothing: the actor gives a distribution over actions, the critic
     the value of the state.
 
-    Discrete observations are seen as one-hot vectors. The standard deviations of continuous actions
-    are parameters and do not depend on the state.
+    Discrete observations are seen as one-hot vectors, Dicts and Tuples as one vector. The standard
+    deviations of continuous actions are parameters and do not depend on the state.
     """
 
     @dataclass(frozen=True)
@@ -26,6 +34,8 @@ class MLP(nn.Module):
 
         sizes: tuple[int, ...] = (64, 64)
         """Widths of the hidden layers of the actor, and of the critic."""
+        activation: Activation = "tanh"
+        """What stands between two layers."""
         log_std: float = 0.0
         """Logarithm of the standard deviation that continuous actions begin with."""
 
@@ -33,57 +43,60 @@ class MLP(nn.Module):
         self, config: Config, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
     ) -> None:
         super().__init__()
-        if any(width < 1 for width in config.sizes):
-            raise ConfigError(f"model.sizes is {config.sizes}; each width must be at least 1")
-        self._space = observation_space
+        require(
+            all(width >= 1 for width in config.sizes),
+            "model.sizes",
+            config.sizes,
+            "at least 1 each",
+        )
+        distribution = distribution_over(action_space, "the task")
         self.log_std: nn.Parameter | None = None
-        match action_space:
-            case spaces.Discrete():
-                outputs = int(action_space.n)
-            case spaces.Box(shape=(outputs,)):
-                self.log_std = nn.Parameter(torch.full((outputs,), config.log_std))
-            case _:
-                raise PluginError(
-                    f"the model mlp gives Discrete or Box actions, not {action_space}"
-                )
-        inputs = _inputs(observation_space)
-        self.actor = _perceptron(inputs, config.sizes, outputs, gain=0.01)
-        self.critic = _perceptron(inputs, config.sizes, 1, gain=1.0)
+        outputs = distribution.size
+        if isinstance(distribution, Gaussian):
+            outputs //= 2
+            self.log_std = nn.Parameter(torch.full((outputs,), config.log_std))
+        self.flatten = Flatten(observation_space, "the model mlp")
+        self.nets = Perceptrons(
+            self.flatten.size,
+            config.sizes,
+            (outputs, 1),
+            activation=config.activation,
+            gain=(0.01, 1.0),
+        )
+        self._fast = ArrayPerceptrons(self.nets)
+        self._outputs = outputs
 
-    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, observations: Observations) -> tuple[Tensor, Tensor]:
         """Logits [B, n], or means and log standard deviations [B, 2d]; and values [B]."""
-        x = observations
-        if isinstance(self._space, spaces.Discrete):
-            x = nn.functional.one_hot(x - int(self._space.start), int(self._space.n))
-        x = x.to(next(self.parameters()).dtype)
-        policy = self.actor(x)
+        y = self.nets(self.flatten(observations, self.nets.flat.dtype))
+        policy, value = y[0, :, : self._outputs], y[1, :, 0]
         if self.log_std is not None:
             policy = torch.cat([policy, self.log_std.expand_as(policy)], -1)
-        return policy, self.critic(x).squeeze(-1)
+        return policy, value
 
+    def act(self, observations: Observations) -> NDArray[Any]:
+        """The policy alone, on arrays."""
+        p = self._fast.infer(self.flatten(observations, self.nets.flat.dtype).numpy())
+        return p if self.log_std is None else self._with_log_std(p)
 
-def _inputs(space: spaces.Space[Any]) -> int:
-    if isinstance(space, spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, spaces.Box) and len(space.shape) == 1:
-        return space.shape[0]
-    raise PluginError(
-        f"the model mlp reads vectors or Discrete observations, not {space}; "
-        "choose another --model or a task with such observations"
-    )
+    def trace(
+        self, observations: Observations
+    ) -> tuple[NDArray[Any], NDArray[Any], Callable[[NDArray[Any], NDArray[Any]], None]]:
+        """Policy and values on arrays, and from their gradients those of the parameters."""
+        y = self._fast.trace(self.flatten(observations, self.nets.flat.dtype).numpy())
+        n = self._outputs
 
+        def pull(d_policy: NDArray[Any], d_value: NDArray[Any]) -> None:
+            dy = np.zeros_like(y)
+            dy[0, :, :n] = d_policy[:, :n]
+            dy[1, :, 0] = d_value
+            self.nets.flat.grad = self._fast.pull(dy)
+            if self.log_std is not None:
+                self.log_std.grad = torch.from_numpy(d_policy[:, n:].sum(0))
 
-def _perceptron(inputs: int, sizes: tuple[int, ...], outputs: int, gain: float) -> nn.Sequential:
-    """Linear layers with tanh between them and orthogonal weights, the last scaled by GAIN."""
-    layers: list[nn.Module] = []
-    for width in sizes:
-        layers += [_linear(inputs, width, 2**0.5), nn.Tanh()]
-        inputs = width
-    return nn.Sequential(*layers, _linear(inputs, outputs, gain))
+        p = y[0, :, :n]
+        return p if self.log_std is None else self._with_log_std(p), y[1, :, 0], pull
 
-
-def _linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
-    layer = nn.Linear(inputs, outputs)
-    nn.init.orthogonal_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
-    return layer
+    def _with_log_std(self, means: NDArray[Any]) -> NDArray[Any]:
+        log_std = cast(nn.Parameter, self.log_std).detach().numpy()
+        return np.concatenate([means, np.broadcast_to(log_std, means.shape)], -1)

@@ -2,75 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, NamedTuple, SupportsFloat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, SupportsFloat
 
-import numpy as np
 import torch
-from corelab_envs.interface import Environment, film, play
+from corelab_envs.interface import Environment, film
 from corelab_media import Video
-from gymnasium import spaces
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from corelab_nets.adam import Adam
+from corelab_nets.arrays import Array, module_of
 
-from corelab import ConfigError, Context, PluginError, Saved, Split
-from corelab_policy_gradient.distributions import distribution_over
+from corelab import Context, Saved, Split, require
 from corelab_policy_gradient.interface import ActorCritic
+from corelab_policy_gradient.league import League, drawn_by, duels
+from corelab_policy_gradient.minibatches import Minibatch, Sequences, Transitions
+from corelab_policy_gradient.normalisation import RewardNormaliser
+from corelab_policy_gradient.policy import Policy, evaluate
 from corelab_policy_gradient.returns import gae
+from corelab_policy_gradient.rollout import Rollout
 
 _NUM_ENVS = 8
 """How many copies of the environment are learned from if the user does not say."""
 
 
-def policy_loss(log_prob: Tensor, old_log_prob: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """-L^CLIP, eq. 7: the smaller of the surrogate objective and the same with a clipped ratio."""
-    ratio = (log_prob - old_log_prob).exp()
-    clipped = ratio.clamp(1 - clip, 1 + clip)
-    return -torch.minimum(ratio * advantage, clipped * advantage).mean()
-
-
-def value_loss(value: Tensor, target: Tensor, old_value: Tensor, clip: float | None) -> Tensor:
-    """L^VF of eq. 9, the mean squared error; with CLIP, the larger of it and the same with the
-    value kept within CLIP of OLD_VALUE.
+def clipped_surrogate(log_ratio: Array, A: Array, clip: float) -> tuple[Array, Array]:
+    """The terms [B] of L^CLIP, eq. 7, and their derivatives with respect to log π: the smaller of
+    r Â and the same with a clipped ratio r = π/π_old, which does not depend on π.
     """
-    error = (value - target) ** 2
-    if clip is not None:
-        kept = old_value + (value - old_value).clamp(-clip, clip)
-        error = torch.maximum(error, (kept - target) ** 2)
-    return error.mean()
+    xp = module_of(A)
+    r = xp.exp(log_ratio)
+    surrogate, clipped = r * A, r.clip(1 - clip, 1 + clip) * A
+    return xp.minimum(surrogate, clipped), surrogate * (surrogate <= clipped)
 
 
-def kl_estimate(log_prob: Tensor, old_log_prob: Tensor) -> Tensor:
+def squared_error(
+    value: Array, target: Array, old_value: Array, clip: float | None
+) -> tuple[Array, Array]:
+    """The terms [B] of L^VF of eq. 9, and their derivatives with respect to V. With CLIP, each is
+    the larger of the error and the same with V kept within CLIP of OLD_VALUE.
+    """
+    error = value - target
+    if clip is None:
+        return error**2, 2 * error
+    moved = value - old_value
+    xp = module_of(value)
+    kept = old_value + moved.clip(-clip, clip) - target
+    counts = (abs(moved) <= clip) | (abs(error) >= abs(kept))
+    return xp.maximum(error**2, kept**2), 2 * error * counts
+
+
+def kl_estimate(log_ratio: Array) -> float:
     """E[r - 1 - log r], r = π/π_old: unbiased for KL(π_old ‖ π), never negative and of low variance
     (Schulman 2020, "Approximating KL Divergence", k3).
     """
-    log_ratio = log_prob - old_log_prob
-    return (log_ratio.expm1() - log_ratio).mean()
-
-
-class Batch(NamedTuple):
-    """Transitions, one a row."""
-
-    observation: Tensor
-    action: Tensor
-    log_prob: Tensor
-    value: Tensor
-    advantage: Tensor
-    target: Tensor
-
-    def shuffled(self, size: int, rng: np.random.Generator) -> Iterator[Batch]:
-        """Minibatches of SIZE, the last maybe smaller; one gather makes them contiguous."""
-        order = torch.from_numpy(rng.permutation(len(self.target))).to(self.target.device)
-        columns = [column[order] for column in self]
-        for begin in range(0, len(order), size):
-            yield Batch(*(column[begin : begin + size] for column in columns))
+    return float((module_of(log_ratio).expm1(log_ratio) - log_ratio).mean())
 
 
 class PPO(Saved):
-    """PPO with the clipped surrogate objective, for Discrete and Box actions."""
+    """PPO with the clipped surrogate objective."""
 
     @dataclass(frozen=True)
     class Config:
@@ -100,10 +89,19 @@ class PPO(Saved):
         """Keep new values within ε of the old ones."""
         entropy_coef: float = 0.0
         """Weight of the entropy bonus: c2."""
+        target_kl: float | None = None
+        """End an update when a minibatch has moved this far, in KL(π_old ‖ π); none never does."""
         normalise_advantage: bool = True
         """Give the advantages of each minibatch mean 0 and standard deviation 1."""
         max_grad_norm: float = 0.5
         """Longer gradients are scaled down to this length."""
+        normalise_observation: bool = False
+        """Give what is observed mean 0 and standard deviation 1, by all that was seen before."""
+        normalise_reward: bool = False
+        """Divide rewards by the standard deviation of the discounted return."""
+        sequence: int = 16
+        """Steps through which a recurrent model is trained at a time."""
+        league: League.Config = field(default_factory=League.Config)
 
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
@@ -125,13 +123,36 @@ class PPO(Saved):
             "algorithm.anneal_clip": True,
         },
         "Acrobot-v1": {
-            "steps": 100_000,
+            "steps": 150_000,
             "task.num_envs": 16,
             "algorithm.horizon": 64,
             "algorithm.batch_size": 256,
             "algorithm.lr": 1e-3,
             "algorithm.anneal_lr": True,
             "algorithm.lam": 0.94,
+            "algorithm.normalise_observation": True,
+            "algorithm.normalise_reward": True,
+        },
+        "MountainCar-v0": {
+            "steps": 300_000,
+            "task.num_envs": 16,
+            "algorithm.horizon": 128,
+            "algorithm.batch_size": 256,
+            "algorithm.lr": 1e-3,
+            "algorithm.anneal_lr": True,
+            "algorithm.gamma": 0.995,
+            "algorithm.lam": 0.98,
+            "algorithm.normalise_observation": True,
+            "algorithm.normalise_reward": True,
+        },
+        "LunarLander-v3": {
+            "steps": 1_000_000,
+            "task.num_envs": 16,
+            "algorithm.horizon": 512,
+            "algorithm.epochs": 4,
+            "algorithm.gamma": 0.999,
+            "algorithm.lam": 0.98,
+            "algorithm.entropy_coef": 0.01,
         },
         "Pendulum-v1": {
             "steps": 100_000,
@@ -141,48 +162,80 @@ class PPO(Saved):
             "algorithm.anneal_lr": True,
             "algorithm.gamma": 0.95,
         },
+        "mpe2/simple_spread_v3": {
+            "steps": 240_000,
+            "task.num_envs": 16,
+            "algorithm.horizon": 100,
+            "algorithm.batch_size": 400,
+            "algorithm.lr": 1e-3,
+            "algorithm.anneal_lr": True,
+            "algorithm.gamma": 0.95,
+            "algorithm.lam": 0.9,
+            "model.sizes": [128, 128],
+            "model.activation": "relu",
+        },
+        "classic/tictactoe_v3": {
+            "steps": 150_000,
+            "task.num_envs": 32,
+            "algorithm.horizon": 64,
+            "algorithm.epochs": 8,
+            "algorithm.batch_size": 128,
+            "algorithm.lr": 1e-3,
+            "algorithm.anneal_lr": True,
+            "algorithm.gamma": 1.0,
+            "algorithm.lam": 0.9,
+            "algorithm.entropy_coef": 0.1,
+            "algorithm.league.every": 5,
+            "model.sizes": [128, 128],
+            "model.activation": "relu",
+        },
+        "classic/connect_four_v3": {
+            "steps": 200_000,
+            "task.num_envs": 32,
+            "algorithm.horizon": 64,
+            "algorithm.epochs": 6,
+            "algorithm.batch_size": 256,
+            "algorithm.lr": 1e-3,
+            "algorithm.anneal_lr": True,
+            "algorithm.gamma": 1.0,
+            "algorithm.lam": 0.9,
+            "algorithm.entropy_coef": 0.05,
+            "model.sizes": [128, 128],
+            "model.activation": "relu",
+        },
     }
 
     saved: ClassVar[tuple[str, ...]] = (
         "net",
         "optimizer",
-        "envs",
-        "observation",
-        "over",
-        "episode_return",
-        "episode_length",
+        "rollout",
+        "normaliser",
+        "reward_normaliser",
+        "league",
         "progress",
     )
 
     def __init__(
         self, config: Config, task: Environment, model: Callable[..., ActorCritic], context: Context
     ) -> None:
-        N = task.num_envs or _NUM_ENVS
+        T, N = config.horizon, task.num_envs or _NUM_ENVS
         _check(config, N)
-        T = config.horizon
-        space = task.single_observation_space
-        if not isinstance(space, spaces.Box | spaces.Discrete):
-            raise PluginError(f"{task.name} shows {space}; ppo learns from Box and Discrete")
         self.config, self.task, self.context = config, task, context
-        self.distribution = distribution_over(task.single_action_space, task.name)
-        self.net: nn.Module = context.wrap(model(space, task.single_action_space))
-        self.optimizer = torch.optim.Adam(self.net.parameters(), config.lr, eps=1e-5, fused=True)
+        self.policy = Policy(task, model, context, normalise=config.normalise_observation)
+        if self.policy.memory:
+            L = config.sequence
+            require(
+                L >= 1 and T % L == 0, "algorithm.sequence", L, f"a divisor of the horizon, {T}"
+            )
+        self.net, self.normaliser = self.policy.net, self.policy.normaliser
+        self.reward_normaliser = RewardNormaliser(N, config.gamma)
+        self.optimizer = Adam(self.net.parameters(), eps=1e-5)
+        self.league: League | None = None
+        if getattr(task, "rivals", ()):
+            rng = context.rng("league")
+            self.league = League(config.league, self.net, drawn_by(self.policy, rng), rng)
+        self.rollout = Rollout(task, self.policy, T, N, context, self.league)
         self.progress = 0
-
-        self.envs = task.make(N, context.seed_for("environments"))
-        self.observation, _ = self.envs.reset()  # s_t, [N, ...]
-        self.over = np.zeros(N, np.bool_)  # whether the next step only resets, [N]
-        self.episode_return, self.episode_length = np.zeros(N), np.zeros(N, np.int64)
-
-        # The experience of one iteration. Torch owns the memory, because it aligns it: sums must
-        # not depend on where an array happens to lie.
-        shape = (T + 1, N, *(space.shape or ()))
-        self._observations = torch.zeros(shape, dtype=_tensor_dtype(space))
-        self._actions = torch.zeros((T, N, *self.distribution.shape), dtype=self.distribution.dtype)
-        self._rewards = np.zeros((T, N))
-        self._terminations = np.zeros((T, N), np.bool_)
-        self._truncations = np.zeros((T, N), np.bool_)
-        self._valid = np.zeros((T, N), np.bool_)  # whether it was a transition, not a reset
 
     def step(self) -> dict[str, float]:
         """Act for T steps in each of N environments, then optimize for K epochs (algorithm 1)."""
@@ -190,167 +243,124 @@ class PPO(Saved):
         remaining = max(0.0, 1 - self.progress / self.context.steps)
         lr = config.lr * (remaining if config.anneal_lr else 1.0)
         clip = config.clip * (remaining if config.anneal_clip else 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
 
-        metrics = self._act()
+        metrics = self.rollout.collect()
         batch = self._batch()
-        metrics |= self._optimize(batch, clip)
-        self.progress += len(batch.target)
+        metrics |= self._optimize(batch, lr, clip)
+        self.policy.count(self.rollout.observations.tree)
+        if self.league is not None:
+            metrics |= self.league.update()
 
-        variance = batch.target.var(correction=0).item()
+        target, value = batch.columns["target"], batch.columns["value"]
+        self.progress += len(target)
+        variance = target.var(correction=0).item()
         if variance > 0:
-            error = (batch.target - batch.value).var(correction=0).item()
+            error = (target - value).var(correction=0).item()
             metrics["explained_variance"] = 1 - error / variance
         return metrics | {"lr": lr}
 
-    def _act(self) -> dict[str, float]:
-        """Fill the experience; return mean return and length of the episodes that ended."""
-        rng = self.context.rng("actions")
-        returns, lengths = [], []
-        for t in range(self.config.horizon):
-            self._observations[t].numpy()[...] = self.observation
-            action = self.distribution.sample(self._policy(self._observations[t]), rng)
-            self.observation, reward, termination, truncation, _ = self.envs.step(
-                self.distribution.to_env(action)
-            )
-            self._actions[t].numpy()[...] = action
-            self._rewards[t] = reward
-            self._terminations[t] = termination
-            self._truncations[t] = truncation
-            self._valid[t] = ~self.over
-
-            self.episode_return += reward
-            self.episode_length += ~self.over
-            self.over = termination | truncation
-            returns += self.episode_return[self.over].tolist()
-            lengths += self.episode_length[self.over].tolist()
-            self.episode_return[self.over] = 0
-            self.episode_length[self.over] = 0
-        self._observations[-1].numpy()[...] = self.observation
-        if not returns:
-            return {}
-        return {"return": float(np.mean(returns)), "episode_length": float(np.mean(lengths))}
-
     @torch.no_grad()
-    def _policy(self, observation: Tensor) -> NDArray[np.float32]:
-        policy, _ = self.net(observation.to(self.context.device))
-        output: NDArray[np.float32] = policy.cpu().numpy()
-        return output
-
-    @torch.no_grad()
-    def _batch(self) -> Batch:
+    def _batch(self) -> Transitions | Sequences:
         """The transitions of this iteration, with what π_old and V_old say about them."""
-        config, device = self.config, self.context.device
-        T, N = self._rewards.shape
-        observation = self._observations.flatten(0, 1).to(device)
-        action = self._actions.flatten(0, 1).to(device)
-        policy, value = self.net(observation)
-        log_prob, _ = self.distribution.log_prob_and_entropy(policy[: T * N], action)
-        V = value.cpu().numpy().reshape(T + 1, N)
-        A = gae(self._rewards, V, self._terminations, self._truncations, config.gamma, config.lam)
-        column = partial(torch.as_tensor, dtype=value.dtype, device=device)
-        valid = torch.from_numpy(np.flatnonzero(self._valid)).to(device)
-        columns = (
-            observation,
-            action,
-            log_prob,
-            value,
-            column(A.ravel()),
-            column((A + V[:-1]).ravel()),
-        )
-        return Batch(*(c[valid] for c in columns))
+        config, rollout, device = self.config, self.rollout, self.context.device
+        T = config.horizon
+        p, V = rollout.outputs()
+        action = rollout.actions.to(device)
+        log_prob, _, _ = self.policy.distribution.likelihood(p.flatten(0, 1), action.flatten(0, 1))
+        r, terminations, truncations = rollout.rewards, rollout.terminations, rollout.truncations
+        if config.normalise_reward:
+            r = self.reward_normaliser(r, terminations | truncations, rollout.valid)
+        A = gae(r, V.cpu().numpy(), terminations, truncations, config.gamma, config.lam)
+        advantage = torch.as_tensor(A, dtype=V.dtype, device=device)
+        columns = {
+            "action": action,
+            "log_prob": log_prob.view(action.shape[:2]),
+            "value": V[:T],
+            "advantage": advantage,
+            "target": advantage + V[:T],
+        }
+        return rollout.batch(columns, config.sequence)
 
-    def _optimize(self, batch: Batch, clip: float) -> dict[str, float]:
+    def _optimize(self, batch: Transitions | Sequences, lr: float, clip: float) -> dict[str, float]:
         """K epochs of Adam on eq. 9; return what was seen on the way, averaged."""
-        config = self.config
-        rng = self.context.rng("minibatches")
-        parameters = list(self.net.parameters())
-        minibatches = self._rewards.size // config.batch_size
-        size = -(-len(batch.target) // minibatches)
-        seen = []
-        for _ in range(config.epochs):
-            for b in batch.shuffled(size, rng):
-                policy, value = self.net(b.observation)
-                log_prob, entropy = self.distribution.log_prob_and_entropy(policy, b.action)
-                A = b.advantage
-                if config.normalise_advantage:
-                    A = (A - A.mean()) / (A.std(correction=0) + 1e-8)
-                L_policy = policy_loss(log_prob, b.log_prob, A, clip)
-                L_value = value_loss(value, b.target, b.value, clip if config.clip_value else None)
-                S = entropy.mean()
-                loss = L_policy + config.value_coef * L_value - config.entropy_coef * S
+        config, rng = self.config, self.context.rng("minibatches")
+        parts = self.rollout.rewards.size // config.batch_size
+        minibatches = (b for _ in range(config.epochs) for b in batch.shuffled(parts, rng))
+        seen: list[tuple[Array, ...]] = []
+        for minibatch in minibatches:
+            seen.append(self._learn(minibatch, lr, clip))
+            if config.target_kl is not None and kl_estimate(seen[-1][-1]) > config.target_kl:
+                break
+        xp = module_of(seen[0][0])
+        L_clip, L_vf, S, log_ratio = (xp.concatenate(column) for column in zip(*seen, strict=True))
+        return {
+            "policy_loss": -float(L_clip.mean()),
+            "value_loss": float(L_vf.mean()),
+            "entropy": float(S.mean()),
+            "approx_kl": kl_estimate(log_ratio),
+            "clip_fraction": float((abs(xp.expm1(log_ratio)) > clip).sum()) / len(log_ratio),
+        }
 
-                self.net.zero_grad()
-                torch.autograd.backward(loss)
-                nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-                self.optimizer.step()
+    def _learn(self, minibatch: Minibatch, lr: float, clip: float) -> tuple[Array, ...]:
+        """One step of Adam; return the terms of the loss, and log r, [B] each.
 
-                with torch.no_grad():
-                    kl = kl_estimate(log_prob, b.log_prob)
-                    clipped = ((log_prob - b.log_prob).expm1().abs() > clip).float().mean()
-                    seen.append(torch.stack([L_policy, L_value, S, kl, clipped]).detach())
-        names = ("policy_loss", "value_loss", "entropy", "approx_kl", "clip_fraction")
-        return dict(zip(names, torch.stack(seen).mean(0).tolist(), strict=True))
+        The loss is the mean of -L^CLIP + c1 L^VF - c2 S (eq. 9). Its derivatives with respect to
+        what the network gives are written down; from there the network goes back to its weights.
+        """
+        config, b = self.config, minibatch.columns
+        p, value, pull = self.policy.outputs(minibatch.inputs, minibatch.rows, b.get("mask"))
+        log_prob, S, pull_p = self.policy.distribution.likelihood(p, b["action"])
+        log_ratio = log_prob - b["log_prob"]
+        A = b["advantage"]
+        if config.normalise_advantage:
+            A = A - A.mean()
+            A = A / ((A**2).mean() ** 0.5 + 1e-8)
+        L_clip, d_clip = clipped_surrogate(log_ratio, A, clip)
+        clip_value = clip if config.clip_value else None
+        L_vf, d_vf = squared_error(value, b["target"], b["value"], clip_value)
+        B = len(value)
+        d_S = 0 * S - config.entropy_coef / B if config.entropy_coef else None
+        pull(pull_p(d_clip / -B, d_S), d_vf * (config.value_coef / B))
+        self.optimizer.step(lr, config.max_grad_norm)
+        return L_clip, L_vf, S, log_ratio
 
     def evaluate(
-        self, split: Split = "test", n: int | None = None, seed: int = 0
+        self,
+        split: Split = "test",
+        n: int | None = None,
+        seed: int = 0,
+        *,
+        stochastic: bool = False,
     ) -> dict[str, SupportsFloat | Video]:
-        """Play N episodes (validation: 20, test: 100), always taking the likeliest action."""
-        if n is None:
-            n = {"validation": 20, "test": 100}[split]
-        with self._greedy() as act:
-            metrics: dict[str, SupportsFloat | Video] = {
-                **play(self.task, act, n, split, seed).metrics()
-            }
-            if self.task.video:
-                metrics["episode"] = film(self.task, act, 1, split, seed)
-        return metrics
+        """Play N episodes (validation: 20, test: 100) with the likeliest actions, or STOCHASTIC:
+        with actions drawn as in training. A game is played against each of its fixed players.
+        """
+        n = {"validation": 20, "test": 100}[split] if n is None else n
+        played = evaluate(self.policy, self.task, n, split, seed, stochastic)
+        return played | duels(self.policy, self.task, n, split, seed, stochastic)
 
-    def sample(self, n: int = 1, seed: int = 0) -> Video:
-        """Film N episodes, always taking the likeliest action."""
-        with self._greedy() as act:
-            return film(self.task, act, n, "test", seed)
-
-    @contextmanager
-    def _greedy(self) -> Iterator[Callable[[Any], NDArray[Any]]]:
-        def act(observation: Any) -> NDArray[Any]:
-            output = self._policy(torch.as_tensor(observation, dtype=self._observations.dtype))
-            return self.distribution.to_env(self.distribution.mode(output))
-
-        training = self.net.training
-        self.net.eval()
-        try:
-            yield act
-        finally:
-            self.net.train(training)
+    def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
+        """Film N episodes, with the likeliest actions or with STOCHASTIC ones."""
+        with self.policy.playing(self.task, seed, stochastic) as (task, act):
+            return film(task, act, n, "test", seed)
 
 
 def _check(config: PPO.Config, num_envs: int) -> None:
-    def need(fits: bool, option: str, what: str) -> None:
-        if not fits:
-            value = getattr(config, option)
-            raise ConfigError(f"algorithm.{option} is {value}; it must be {what}")
-
-    need(config.horizon >= 2, "horizon", "at least 2")
-    need(config.epochs >= 1, "epochs", "at least 1")
-    need(config.lr > 0, "lr", "positive")
-    need(config.clip > 0, "clip", "positive")
-    need(config.max_grad_norm > 0, "max_grad_norm", "positive")
-    need(0 <= config.gamma <= 1, "gamma", "between 0 and 1")
-    need(0 <= config.lam <= 1, "lam", "between 0 and 1")
-    steps, size = num_envs * config.horizon, config.batch_size
+    for option in ("lr", "clip", "max_grad_norm", "target_kl"):
+        value = getattr(config, option)
+        require(value is None or value > 0, f"algorithm.{option}", value, "positive")
+    for option in ("gamma", "lam"):
+        value = getattr(config, option)
+        require(0 <= value <= 1, f"algorithm.{option}", value, "between 0 and 1")
+    T = config.horizon
+    require(T >= 2, "algorithm.horizon", T, "at least 2")
+    require(config.epochs >= 1, "algorithm.epochs", config.epochs, "at least 1")
+    steps, size = num_envs * T, config.batch_size
     near = max((n for n in range(1, min(size, steps) + 1) if steps % n == 0), default=1)
-    need(
+    require(
         near == size,
-        "batch_size",
+        "algorithm.batch_size",
+        size,
         f"a divisor, such as {near}, of the steps in an iteration, which are {steps} "
-        f"({num_envs} environments x horizon {config.horizon})",
+        f"({num_envs} environments x horizon {T})",
     )
-
-
-def _tensor_dtype(space: spaces.Box | spaces.Discrete[Any]) -> torch.dtype:
-    if isinstance(space, spaces.Discrete):
-        return torch.int64
-    dtype = torch.from_numpy(np.empty(0, space.dtype)).dtype
-    return torch.float32 if dtype.is_floating_point else dtype
