@@ -1,0 +1,84 @@
+"""Defaults for single tasks; docs/algorithms/dqn.md and rainbow.md tell what they reach."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_MINATAR = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+
+DQN_PRESETS: dict[str, dict[str, Any]] = {
+    # Long n-step returns carry rewards, and their absence, quickly to where they were earned.
+    "CartPole-v1": {
+        "steps": 50_000,
+        "task.num_envs": 4,
+        "algorithm.lr": 2e-3,
+        "algorithm.anneal_lr": True,
+        "algorithm.double": True,
+        "algorithm.n_step": 10,
+        "algorithm.target_every": 250,
+    },
+    "Acrobot-v1": {
+        "steps": 100_000,
+        "task.num_envs": 4,
+        "algorithm.anneal_lr": True,
+        "algorithm.double": True,
+        "algorithm.n_step": 10,
+        "algorithm.target_every": 250,
+        "algorithm.epsilon_end": 0.02,
+    },
+    "MountainCar-v0": {
+        "steps": 120_000,
+        "task.num_envs": 4,
+        "algorithm.train_every": 16,
+        "algorithm.updates": 8,
+        "algorithm.lr": 2e-3,
+        "algorithm.anneal_lr": True,
+        "algorithm.gamma": 0.98,
+        "algorithm.double": True,
+        "algorithm.n_step": 3,
+        "algorithm.target_every": 600,
+        "algorithm.persistent": True,
+        "algorithm.exploration": 0.3,
+    },
+    "LunarLander-v3": {
+        "steps": 300_000,
+        "task.num_envs": 4,
+        "algorithm.anneal_lr": True,
+        "algorithm.double": True,
+        "algorithm.n_step": 5,
+        "algorithm.epsilon_end": 0.02,
+    },
+    **{
+        f"MinAtar/{game}-v1": {
+            "model": "cnn",
+            "steps": 100_000,
+            "task.num_envs": 8,
+            "algorithm.train_every": 8,
+            "algorithm.updates": 2,
+            "algorithm.batch_size": 32,
+            "algorithm.lr": 3e-4,
+            "algorithm.target_every": 1_000,
+            "algorithm.exploration": 0.1,
+            # the first reward is some 30 steps up
+            "algorithm.persistent": game == "Freeway",
+        }
+        for game in _MINATAR
+    },
+}
+
+RAINBOW_PRESETS: dict[str, dict[str, Any]] = {
+    f"MinAtar/{game}-v1": {
+        "model": "cnn",
+        "steps": 100_000,
+        "task.num_envs": 8,
+        "algorithm.train_every": 8,
+        "algorithm.updates": 2,
+        "algorithm.batch_size": 32,
+        "algorithm.lr": 5e-4,
+        "algorithm.target_every": 1_000,
+        "algorithm.epsilon_start": 1.0,
+        "algorithm.exploration": 0.1,
+        "algorithm.persistent": game == "Freeway",
+    }
+    for game in _MINATAR
+}
