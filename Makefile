@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: install demo test test-slow check lines api bench docs clean
+.PHONY: install demo test test-slow check lines api bench bench-rl docs clean
 
 install: $(READY)
 
@@ -39,12 +39,15 @@ api: $(READY) ## write down the public interface as it is now, after a change th
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sinks.py
-	$(BIN)/python benchmarks/ppo.py
+	$(BIN)/python benchmarks/learning.py --only ppo/CartPole-v1
 	$(BIN)/python benchmarks/vae.py
+
+bench-rl: $(READY) ## beside other libraries; benchmarks/peers.txt tells how to install them
+	$(BIN)/python benchmarks/rl.py
 
 docs: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .peers site dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

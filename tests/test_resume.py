@@ -19,7 +19,8 @@ import corelab
 from corelab.runs import Run
 
 RUNS: dict[str, dict[str, Any]] = {
-    "ppo": {"task": "CartPole-v1", "steps": 12_000},
+    "dqn": {"task": "CartPole-v1", "steps": 4_000},
+    "ppo": {"task": "CartPole-v1", "steps": 30_000},
     "vae": {"task": "digits", "steps": 60_000},
 }
 """A run of a few seconds for each algorithm."""

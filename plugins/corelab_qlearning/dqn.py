@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from corelab import Context, DataError, PluginError, Saved, Split, require
 from corelab_qlearning.exploration import Exploration
 from corelab_qlearning.flat import Adam, flatten, trace
-from corelab_qlearning.interface import QNetwork, Traced
+from corelab_qlearning.interface import Acting, QNetwork, Traced
 from corelab_qlearning.observations import shown, split
 from corelab_qlearning.parts import draw_noise
 from corelab_qlearning.presets import DQN_PRESETS
@@ -100,6 +100,8 @@ class DQN(Saved):
         """How far importance weights make up for priorities at the beginning; 1 at the end."""
         returns: Returns = "expected"
         """What is learned of the return: its expectation, its distribution or its quantiles."""
+        clip_error: bool = True
+        """Clip the gradient of an expected return's squared error to ±1 (Huber's loss)."""
         atoms: int = 51
         """Numbers that describe a distribution of returns."""
         v_min: float = -10.0
@@ -145,7 +147,12 @@ class DQN(Saved):
             )
         self._n, self._start = int(actions.n), int(actions.start)
         self.values = describe(
-            config.returns, config.atoms, config.v_min, config.v_max, context.device
+            config.returns,
+            config.clip_error,
+            config.atoms,
+            config.v_min,
+            config.v_max,
+            context.device,
         )
         streams = {"dueling": config.dueling, "noisy": config.noisy}
         net = cast(Any, model(space, self._n, self.values.atoms, **streams))
@@ -154,6 +161,8 @@ class DQN(Saved):
         self._theta, self._target_theta = flatten(self.net), flatten(self.target_net)
         traces = isinstance(net, Traced) and net.traces
         self._trace = net.trace if traces else partial(trace, self.net, self._theta)
+        acts = isinstance(net, Acting) and net.on_arrays and context.device.type == "cpu"
+        self._q = net.act if acts and config.returns == "expected" else None
         self.optimizer = Adam(self._theta, config.adam_eps)
         self.progress = 0
         self.copied = 0  # progress at the latest copy to the target network
@@ -253,8 +262,11 @@ class DQN(Saved):
     @torch.no_grad()
     def _greedy(self, x: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """The allowed action of the highest value, [N]."""
-        observation = torch.as_tensor(x, dtype=self._dtype, device=self.context.device)
-        q = self.values.expected(self.net(observation)).cpu().numpy()
+        if self._q is not None:
+            q = self._q(x)
+        else:
+            observation = torch.as_tensor(x, dtype=self._dtype, device=self.context.device)
+            q = self.values.expected(self.net(observation)).cpu().numpy()
         if mask is not None:
             q = np.where(mask, q, -np.inf)
         return np.asarray(q.argmax(-1))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -35,3 +36,14 @@ class Traced(QNetwork, Protocol):
         respect to it, [B, actions, atoms], that with respect to `parameters()`, one after the
         other in a vector.
         """
+
+
+@runtime_checkable
+class Acting(QNetwork, Protocol):
+    """A Q-network that can act without torch."""
+
+    on_arrays: bool
+    """Whether `act` can be used as it was built."""
+
+    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
+        """What a call gives on the CPU for one atom, [B, actions]."""

@@ -11,11 +11,13 @@ DQN_PRESETS: dict[str, dict[str, Any]] = {
     "CartPole-v1": {
         "steps": 50_000,
         "task.num_envs": 4,
+        "algorithm.updates": 2,
         "algorithm.lr": 2e-3,
         "algorithm.anneal_lr": True,
         "algorithm.double": True,
-        "algorithm.n_step": 10,
+        "algorithm.n_step": 20,
         "algorithm.target_every": 250,
+        "algorithm.epsilon_end": 0.01,
     },
     "Acrobot-v1": {
         "steps": 100_000,

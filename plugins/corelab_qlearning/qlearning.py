@@ -60,6 +60,7 @@ class QLearning(Saved):
             "algorithm.epsilon_start": 0.1,
         },
         "CliffWalking-v1": {
+            "task.max_episode_steps": 200,
             "steps": 20_000,
             "algorithm.lr_decay": 0.0,
             "algorithm.epsilon_start": 0.1,

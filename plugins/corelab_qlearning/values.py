@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Returns = Literal["expected", "c51", "quantile"]
 """The names of the three ways."""
@@ -52,9 +52,12 @@ def huber(error: Tensor) -> Tensor:
 
 
 class Expectation:
-    """One atom: Q itself."""
+    """One atom: Q itself. CLIPS says whether the gradient of its loss is clipped."""
 
     atoms = 1
+
+    def __init__(self, clips: bool = True) -> None:
+        self._clips = clips
 
     def expected(self, z: Tensor) -> Tensor:
         """Q [...]."""
@@ -65,11 +68,13 @@ class Expectation:
         return reward + discount * z.squeeze(-1)
 
     def loss(self, z: Tensor, target: Tensor) -> Loss:
-        """Huber's loss of δ = Q - y; its gradient is δ clipped to [-1, 1], as in the paper."""
-        q = z.squeeze(-1)
-        error = q - target
-        loss = nn.functional.huber_loss(q, target, reduction="none")
-        return Loss(loss, error.clamp(-1, 1).unsqueeze(-1), error.abs())
+        """½ δ² of δ = Q - y; if its gradient δ is clipped to [-1, 1], as in the paper, this is
+        Huber's loss.
+        """
+        error = z.squeeze(-1) - target
+        if self._clips:
+            return Loss(huber(error), error.clamp(-1, 1).unsqueeze(-1), error.abs())
+        return Loss(0.5 * error**2, error.unsqueeze(-1), error.abs())
 
 
 class Categorical:
@@ -136,11 +141,15 @@ class Quantiles:
         return Loss(loss, -(weight * u.clamp(-1, 1)).mean(-1), loss)
 
 
-def describe(returns: Returns, atoms: int, low: float, high: float, device: torch.device) -> Values:
-    """The way called RETURNS, with so many ATOMS; C51's are spread from LOW to HIGH."""
+def describe(
+    returns: Returns, clips: bool, atoms: int, low: float, high: float, device: torch.device
+) -> Values:
+    """The way called RETURNS, with so many ATOMS; C51's are spread from LOW to HIGH. An expectation
+    CLIPS its error.
+    """
     match returns:
         case "expected":
-            return Expectation()
+            return Expectation(clips)
         case "c51":
             return Categorical(atoms, low, high, device)
         case "quantile":

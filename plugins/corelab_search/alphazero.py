@@ -93,6 +93,7 @@ class AlphaZero(Saved):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "connect-four": {
             "algorithm.random_moves": 6,
+            "algorithm.eval_simulations": 1_600,
             "algorithm.minimax_depth": 4,
             "algorithm.opening_moves": 2,
         },

@@ -101,7 +101,9 @@ def test_the_categorical_loss_is_the_divergence_from_the_target(seed):
 
 
 @pytest.mark.parametrize(
-    "values", [Expectation(), Categorical(6, -3.0, 3.0, CPU), Quantiles(6, CPU)], ids=repr
+    "values",
+    [Expectation(), Categorical(6, -3.0, 3.0, CPU), Quantiles(6, CPU)],
+    ids=lambda v: type(v).__name__,
 )
 def test_gradients_are_those_of_autograd(values):
     generator = torch.Generator().manual_seed(1)
