@@ -1,9 +1,10 @@
 """What the algorithms learn with the defaults that are shipped for a task: one line of JSON a cell.
 
     python benchmarks/learning.py [--only dqn/CartPole-v1 "ppo/*"] [--seeds 5] [--first 0] [--list]
+    python benchmarks/learning.py --only "*/ALE/*" --device cuda
 
 A cell is an algorithm on a task. Each seed is what `corelab train ALGORITHM --task TASK --seed N`
-does, on one thread of the CPU and without sinks; then 100 episodes of the test split are played
+does, on one thread and without sinks; then 100 episodes of the test split are played
 with the likeliest actions (200 games for alphazero). The line holds the score of each seed, their
 interquartile mean with a 95 % interval by bootstrap over the seeds (Agarwal et al. 2021), the env
 steps (games' moves for alphazero) and CPU seconds of each run, with one evaluation at its end and
@@ -60,9 +61,11 @@ CELLS = [
     Cell("alphazero", "connect-four", 0.9, metric="minimax_win", episodes=200),
     Cell("ppo", "mpe2/simple_spread_v3"),
 ]
+ATARI = [Cell(a, f"ALE/{game}-v5") for game in ("Pong", "Breakout") for a in ("dqn", "ppo")]
+"""Runs of 10 million steps, for a GPU: only if they are asked for."""
 
 
-def learned(cell: Cell, seeds: range) -> dict[str, Any]:
+def learned(cell: Cell, seeds: range, device: str) -> dict[str, Any]:
     """Train and judge every seed of CELL."""
     scores, steps, seconds = [], [], []
     for seed in seeds:
@@ -72,12 +75,12 @@ def learned(cell: Cell, seeds: range) -> dict[str, Any]:
                 cell.algorithm,
                 task=cell.task,
                 seed=seed,
-                device="cpu",
+                device=device,
                 run_dir=folder,
                 options={"run.eval_every": 0, "run.sinks": (), "run.threads": 1},
             )
             seconds.append(round(time.process_time() - began, 1))
-            judged = run.evaluate(split="test", n=cell.episodes, device="cpu")
+            judged = run.evaluate(split="test", n=cell.episodes, device=device)
             scores.append(round(float(judged[cell.metric]), 3))
             steps.append(run.progress)
             budget = run.steps
@@ -101,12 +104,14 @@ def learned(cell: Cell, seeds: range) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", nargs="+", default=["*"], help="cells, * standing for anything")
+    parser.add_argument("--only", nargs="+", default=[], help="cells, * standing for anything")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--list", action="store_true", help="only name the cells")
     options = parser.parse_args()
-    cells = [c for c in CELLS if any(fnmatch(c.name, pattern) for pattern in options.only)]
+    known = CELLS + ATARI if options.only or options.list else CELLS
+    cells = [c for c in known if any(fnmatch(c.name, p) for p in options.only or ["*"])]
     if not cells:
         parser.error("no cell has such a name; --list names them")
     for cell in cells:
@@ -114,7 +119,7 @@ def main() -> None:
             print(cell.name)
         else:
             seeds = range(options.first, options.first + options.seeds)
-            print(json.dumps(learned(cell, seeds)), flush=True)
+            print(json.dumps(learned(cell, seeds, options.device)), flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from corelab.experiments import resolve
+from corelab.plugins import Plugins
 from corelab.testing import check_plugin
 
 BAD = """
@@ -79,3 +81,18 @@ def test_a_mistake_is_caught_by_its_check(
     install("bad-plugin", INDEX, modules={"bad_parts": source})
     failed = {r.name for r in check_plugin("bad_plugin") if r.outcome == "failed"}
     assert failed == caught_by
+
+
+ALGORITHMS = [o.component.name for o in Plugins().offers if o.component.kind == "algorithm"]
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_every_preset_names_options_that_exist_and_all_of_them_count(algorithm: str) -> None:
+    plugins = Plugins()
+    presets = plugins.load(plugins.find("algorithm", algorithm)).presets
+    for task, preset in presets.items():
+        chosen = resolve(algorithm, task=task, plugins=plugins)
+        counted = {k for k, source in chosen.sources.items() if source == f"preset for {task}"}
+        assert counted == set(preset) - {"model"}
+        if "model" in preset:
+            assert chosen.config()["model"]["name"] == preset["model"]

@@ -162,6 +162,23 @@ class PPO(Saved):
             "algorithm.anneal_lr": True,
             "algorithm.gamma": 0.95,
         },
+        **{
+            f"ALE/{game}-v5": {
+                "model": "cnn",
+                "steps": 10_000_000,
+                "task.num_envs": 8,
+                "algorithm.horizon": 128,
+                "algorithm.epochs": 4,
+                "algorithm.batch_size": 256,
+                "algorithm.lr": 2.5e-4,
+                "algorithm.anneal_lr": True,
+                "algorithm.clip": 0.1,
+                "algorithm.anneal_clip": True,
+                "algorithm.entropy_coef": 0.01,
+                "model.width": 512,
+            }
+            for game in ("Pong", "Breakout")
+        },
         "mpe2/simple_spread_v3": {
             "steps": 240_000,
             "task.num_envs": 16,

@@ -51,6 +51,20 @@ DQN_PRESETS: dict[str, dict[str, Any]] = {
         "algorithm.epsilon_end": 0.02,
     },
     **{
+        f"ALE/{game}-v5": {
+            "model": "cnn",
+            "steps": 10_000_000,
+            "algorithm.learning_starts": 100_000,
+            "algorithm.batch_size": 32,
+            "algorithm.lr": 1e-4,
+            "algorithm.target_every": 1_000,
+            "algorithm.exploration": 0.1,
+            "algorithm.epsilon_end": 0.01,
+            "run.checkpoint_seconds": 1_800,
+        }
+        for game in ("Pong", "Breakout")
+    },
+    **{
         f"MinAtar/{game}-v1": {
             "model": "cnn",
             "steps": 100_000,

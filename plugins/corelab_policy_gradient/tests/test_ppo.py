@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from corelab import ConfigError, Context, PluginError
-from corelab.config import options
 from corelab.state import load_tree, save_tree
 
 QUICK = PPO.Config(horizon=16, epochs=2, batch_size=16, lr=1e-2)
@@ -526,10 +525,3 @@ class Blind(Plain):
 
     def __init__(self, config, observation_space, action_space):
         super().__init__(config, spaces.Discrete(1), action_space)
-
-
-def test_every_preset_names_options_that_exist():
-    configs = {"task": GymnasiumTask.Config, "model": MLP.Config, "algorithm": PPO.Config}
-    known = {o.name for part, cls in configs.items() for o in options(cls, f"{part}.")}
-    for preset in PPO.presets.values():
-        assert set(preset) - {"steps"} <= known
