@@ -174,6 +174,7 @@ class _Watched:
 
     def __init__(self, task: Environment) -> None:
         self._task = getattr(task, "measured", task)
+        self.measured = self  # `play` asks for it once more
         self.envs: _WatchedEnvironments
 
     def make(self, num_envs: int, seed: int, *, render: bool = False) -> _WatchedEnvironments:

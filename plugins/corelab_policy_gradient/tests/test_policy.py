@@ -168,6 +168,22 @@ def test_evaluating_changes_nothing(kind, stochastic):
     assert torch.equal(weights_of(a), weights_of(b))
 
 
+class Differing(Everything):
+    """A task that is measured with longer episodes than it is learned from."""
+
+    @property
+    def measured(self):
+        return Differing(self.single_observation_space, ends=self.ends / 10)
+
+
+def test_a_task_that_differs_in_training_is_evaluated_as_it_is_measured():
+    learned, measured = (ppo_on(Differing(VECTOR, ends=x)) for x in (0.5, 0.05))
+    figures = learned.evaluate("test", 20)
+    assert figures == ppo_on(Everything(VECTOR, ends=0.05)).evaluate("test", 20)
+    assert figures != measured.evaluate("test", 20)
+    assert figures["episode_length"] > 10
+
+
 # Masks.
 
 
