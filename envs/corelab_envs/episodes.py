@@ -101,6 +101,52 @@ def film(task: Environment, act: Act, n: int, split: Split, seed: int) -> Video:
     return Video(np.stack(frames), fps=task.fps / every)
 
 
+class Tally:
+    """Returns and lengths of the episodes that N copies are in, while one learns from them."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.over = np.zeros(num_envs, np.bool_)
+        """Which copies the next step only resets."""
+        self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
+        self._ended: list[tuple[float, int]] = []
+
+    def add(
+        self,
+        rewards: NDArray[np.floating],
+        terminations: NDArray[np.bool_],
+        truncations: NDArray[np.bool_],
+    ) -> NDArray[np.bool_]:
+        """Count a step of all copies; return which of them made a transition."""
+        valid = ~self.over
+        self._returns += rewards
+        self._lengths += valid
+        self.over = terminations | truncations
+        ended = self.over & valid  # an agent that waits for the others ends again at each step
+        if ended.any():
+            returns, lengths = self._returns[ended].tolist(), self._lengths[ended].tolist()
+            self._ended += zip(returns, lengths, strict=True)
+            self._returns[ended] = 0
+            self._lengths[ended] = 0
+        return valid
+
+    def metrics(self) -> dict[str, float]:
+        """Mean return and length of the episodes that ended since this was last asked."""
+        if not self._ended:
+            return {}
+        returns, lengths = np.mean(self._ended, 0).tolist()
+        self._ended.clear()
+        return {"return": returns, "episode_length": lengths}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of the episodes that go on; to be asked when `metrics` has been."""
+        return {"over": self.over, "returns": self._returns, "lengths": self._lengths}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was called."""
+        self.over = state["over"]
+        self._returns, self._lengths = state["returns"], state["lengths"]
+
+
 def _measured(task: Environment) -> Environment:
     """TASK as it is measured, if it differs in training."""
     measured: Environment = getattr(task, "measured", task)

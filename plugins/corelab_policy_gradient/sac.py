@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, film, play
+from corelab_envs.interface import Environment, Tally, film, play
 from corelab_media import Video
 from corelab_nets.adam import Adam
 from corelab_nets.perceptron import Perceptrons
@@ -165,9 +165,7 @@ class SAC(Saved):
         "replay",
         "envs",
         "observation",
-        "over",
-        "episode_return",
-        "episode_length",
+        "tally",
         "owed",
         "progress",
     )
@@ -215,8 +213,7 @@ class SAC(Saved):
 
         self.envs = task.make(N, context.seed_for("environments"))
         self.observation, _ = self.envs.reset()  # s_t, [N, n]
-        self.over = np.zeros(N, np.bool_)  # whether the next step only resets, [N]
-        self.episode_return, self.episode_length = np.zeros(N), np.zeros(N, np.int64)
+        self.tally = Tally(N)
         self.replay = Replay(config.capacity, 2 * n + d + 2, context.device)
         self._columns = [n, d, 1, 1, n]
         self._rows = torch.zeros(N, sum(self._columns))  # the transitions of one step
@@ -224,12 +221,10 @@ class SAC(Saved):
 
     def step(self) -> dict[str, float]:
         """Act for 32 steps in each of N environments, with the updates due after each of them."""
-        returns: list[float] = []
-        lengths: list[int] = []
         seen: Seen | None = None
         before, rewards = self.progress, 0.0
         for _ in range(_ITERATION):
-            transitions, reward = self._act(returns, lengths)
+            transitions, reward = self._act()
             rewards += reward
             if self.progress >= self.config.warmup:
                 self.owed += transitions * self.config.updates
@@ -240,14 +235,11 @@ class SAC(Saved):
             self.progress += transitions
         metrics = seen.metrics() if seen else {}
         metrics["reward"] = rewards / (self.progress - before)
-        if returns:
-            metrics["return"] = float(np.mean(returns))
-            metrics["episode_length"] = float(np.mean(lengths))
-        return metrics
+        return metrics | self.tally.metrics()
 
-    def _act(self, returns: list[float], lengths: list[int]) -> tuple[int, float]:
+    def _act(self) -> tuple[int, float]:
         """Take one step in each copy, keep the transitions and return how many they were and the
-        sum of their rewards; RETURNS and LENGTHS gain those of the episodes that ended.
+        sum of their rewards.
         """
         s, a, r, lives, s_next = self._fields
         s[...] = self.observation
@@ -259,18 +251,8 @@ class SAC(Saved):
         self.observation, reward, termination, truncation, _ = self.envs.step(self._to_env(a))
         r[:, 0], lives[:, 0] = reward, ~termination
         s_next[...] = self.observation
-        valid = ~self.over
+        valid = self.tally.add(reward, termination, truncation)
         self.replay.add(self._rows[torch.from_numpy(valid)])
-
-        self.episode_return += reward
-        self.episode_length += valid
-        self.over = termination | truncation
-        ended = self.over & valid  # an agent that waits for the others ends again at each step
-        if ended.any():
-            returns += self.episode_return[ended].tolist()
-            lengths += self.episode_length[ended].tolist()
-            self.episode_return[ended] = 0
-            self.episode_length[ended] = 0
         return int(valid.sum()), float(reward[valid].sum())
 
     @torch.no_grad()

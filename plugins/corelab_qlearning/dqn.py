@@ -12,8 +12,9 @@ from typing import Any, ClassVar, NamedTuple, SupportsFloat, cast
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, film, play
+from corelab_envs.interface import Environment, Tally, film, play
 from corelab_media import Video
+from corelab_nets.trees import tensor_dtype
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ from corelab_qlearning.interface import Acting, QNetwork, Traced
 from corelab_qlearning.observations import shown, split
 from corelab_qlearning.parts import draw_noise
 from corelab_qlearning.presets import DQN_PRESETS
-from corelab_qlearning.replay import PrioritisedReplay, Replay, tensor_dtype
+from corelab_qlearning.replay import PrioritisedReplay, Replay
 from corelab_qlearning.schedules import linear
 from corelab_qlearning.values import Returns, describe
 
@@ -124,9 +125,7 @@ class DQN(Saved):
         "replay",
         "envs",
         "observation",
-        "over",
-        "episode_return",
-        "episode_length",
+        "tally",
         "progress",
         "copied",
         "exploration",
@@ -185,8 +184,7 @@ class DQN(Saved):
         )
         self.envs = task.make(N, context.seed_for("environments"))
         self.observation, _ = self.envs.reset()  # S_t, [N, ...]
-        self.over = np.zeros(N, np.bool_)  # whether the next step only resets, [N]
-        self.episode_return, self.episode_length = np.zeros(N), np.zeros(N, np.int64)
+        self.tally = Tally(N)
         self.replay.begin(*split(self.observation))
         self._dtype = tensor_dtype(space)
 
@@ -200,7 +198,6 @@ class DQN(Saved):
         share = self.progress / self.context.steps
         lr = config.lr * (linear(1, 0, share) if config.anneal_lr else 1.0)
         metrics = {"epsilon": epsilon, "lr": lr}
-        ended: list[tuple[float, int]] = []
         errors: list[Tensor] = []
 
         if learns:
@@ -210,7 +207,7 @@ class DQN(Saved):
             if config.noisy:
                 draw_noise(self.net, self.context.generator("noise"))
             for explore, anything in islice(choices, between):
-                ended += self._act(explore, anything)
+                self._act(explore, anything)
             if learns:
                 errors += [self._update(next(minibatches), lr) for _ in range(config.updates)]
         if learns:
@@ -218,22 +215,18 @@ class DQN(Saved):
             metrics["loss"] = losses.mean().item()
             if isinstance(self.replay, PrioritisedReplay):
                 self.replay.prioritise(places, priorities.flatten().cpu().numpy())
-        if ended:
-            metrics["return"], metrics["episode_length"] = np.mean(ended, 0).tolist()
-        return metrics
+        return metrics | self.tally.metrics()
 
     def _epsilon(self) -> float:
         config = self.config
         share = self.progress / (config.exploration * self.context.steps)
         return linear(config.epsilon_start, config.epsilon_end, share)
 
-    def _act(self, explore: NDArray[np.bool_], anything: NDArray[Any]) -> list[tuple[float, int]]:
-        """One step of all environments, [N]: ANYTHING where EXPLORE says so, else what is best.
-        Returns and lengths of the episodes that ended.
-        """
+    def _act(self, explore: NDArray[np.bool_], anything: NDArray[Any]) -> None:
+        """One step of all environments, [N]: ANYTHING where EXPLORE says so, else what is best."""
         x, mask = split(self.observation)
         if mask is not None:
-            barred = ~(mask.any(-1) | self.over)
+            barred = ~(mask.any(-1) | self.tally.over)
             if barred.any():
                 raise DataError(
                     f"{self.task.name}: the action mask of copy {int(barred.argmax())} allows "
@@ -246,18 +239,8 @@ class DQN(Saved):
         self.observation, reward, termination, truncation, _ = self.envs.step(action + self._start)
         self.replay.add(action, reward, termination, truncation, *split(self.observation))
 
-        valid = ~self.over
+        valid = self.tally.add(reward, termination, truncation)
         self.progress += int(np.count_nonzero(valid))
-        self.episode_return += reward
-        self.episode_length += valid
-        self.over = termination | truncation
-        ended = self.over & valid  # an agent that waits for the others ends again at each step
-        if not ended.any():
-            return []
-        returns, lengths = self.episode_return[ended], self.episode_length[ended]
-        self.episode_return[ended] = 0
-        self.episode_length[ended] = 0
-        return list(zip(returns.tolist(), lengths.tolist(), strict=True))
 
     @torch.no_grad()
     def _greedy(self, x: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:

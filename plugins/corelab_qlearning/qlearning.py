@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, SupportsFloat
 
 import numpy as np
-from corelab_envs.interface import Environment, film, play
+from corelab_envs.interface import Environment, Tally, film, play
 from corelab_media import Video
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -72,9 +72,7 @@ class QLearning(Saved):
         "visits",
         "envs",
         "observation",
-        "over",
-        "episode_return",
-        "episode_length",
+        "tally",
         "progress",
     )
 
@@ -96,8 +94,7 @@ class QLearning(Saved):
         self.progress = 0
         self.envs = task.make(N, context.seed_for("environments"))
         self.observation, _ = self.envs.reset()  # s, [N]
-        self.over = np.zeros(N, np.bool_)  # whether the next step only resets, [N]
-        self.episode_return, self.episode_length = np.zeros(N), np.zeros(N, np.int64)
+        self.tally = Tally(N)
 
     def step(self) -> dict[str, float]:
         """Act and correct the table after each step, for about 256 steps."""
@@ -107,7 +104,6 @@ class QLearning(Saved):
         explores = rng.random((T, N)) < epsilon
         # An order of preference decides between actions of equal value, and when exploring.
         preferences = rng.random((T, N, self.table.shape[1]))
-        ended: list[tuple[float, int]] = []
         errors: list[float] = []
         for explore, preference in zip(explores, preferences, strict=True):
             s = self.observation - self._first_state
@@ -116,29 +112,18 @@ class QLearning(Saved):
                 a + self._first_action
             )
             s_next = self.observation - self._first_state
-            valid = ~self.over
+            valid = self.tally.add(reward, termination, truncation)
             errors += [
                 self._correct(s[i], a[i], reward[i], s_next[i], termination[i])
                 for i in np.flatnonzero(valid)
             ]
-            self.episode_return += reward
-            self.episode_length += valid
-            self.over = termination | truncation
-            over = self.over & valid  # an agent that waits for others ends again at each step
-            ended += zip(
-                self.episode_return[over].tolist(), self.episode_length[over].tolist(), strict=True
-            )
-            self.episode_return[over] = 0
-            self.episode_length[over] = 0
         self.progress += len(errors)
         metrics = {
             "epsilon": epsilon,
             "error": float(np.abs(errors).mean()),
             "visited": float((self.visits > 0).mean()),
         }
-        if ended:
-            metrics["return"], metrics["episode_length"] = np.mean(ended, 0).tolist()
-        return metrics
+        return metrics | self.tally.metrics()
 
     def _correct(self, s: int, a: int, reward: float, s_next: int, terminated: bool) -> float:
         """Q(s, a) ← Q(s, a) + α (r + γ max_b Q(s', b) - Q(s, a)), eq. 1; return what α scales.

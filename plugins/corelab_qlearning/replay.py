@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from corelab_nets.trees import tensor_dtype
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
@@ -325,9 +326,3 @@ class PrioritisedReplay(Replay):
         super().load_state_dict(state)
         self._tree.set(np.arange(len(state["priorities"])), state["priorities"])
         self._highest, self._fresh = state["highest"], state["fresh"]
-
-
-def tensor_dtype(space: spaces.Box | spaces.Discrete[Any]) -> torch.dtype:
-    """The type in which observations of SPACE are kept: real numbers in single precision."""
-    dtype = torch.from_numpy(np.empty(0, space.dtype)).dtype
-    return torch.float32 if dtype.is_floating_point else dtype

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 from corelab_envs import episodes
-from corelab_envs.episodes import film, play
+from corelab_envs.episodes import Tally, film, play
 from corelab_envs.gymnasium_task import GymnasiumTask
 
 from corelab import ConfigError, DataError
@@ -101,3 +101,21 @@ def test_without_pygame_the_command_that_brings_it_is_told(monkeypatch):
 def test_what_cannot_be_drawn_is_told():
     with pytest.raises(DataError, match="made/Lengths-v0 cannot be filmed"):
         film(task_of("made/Lengths-v0"), stay, 1, "test", seed=0)
+
+
+def test_a_tally_counts_each_episode_once_though_some_wait_or_only_reset():
+    tally = Tally(2)
+    no = np.zeros(2, bool)
+    assert tally.add(np.array([1.0, 2.0]), no, no).tolist() == [True, True]
+    assert tally.metrics() == {}
+    tally.add(np.array([1.0, 3.0]), np.array([True, False]), no)
+    assert tally.metrics() == {"return": 2.0, "episode_length": 2.0}
+    # The first waits, and ends again at each step; the second is cut off.
+    first, second = np.array([True, False]), np.array([False, True])
+    assert tally.add(np.array([0.0, 4.0]), first, second).tolist() == [False, True]
+    assert tally.metrics() == {"return": 9.0, "episode_length": 3.0}
+    resumed = Tally(2)
+    resumed.load_state_dict(tally.state_dict())
+    assert resumed.over.tolist() == [True, True]
+    assert resumed.add(np.zeros(2), no, no).tolist() == [False, False]
+    assert resumed.metrics() == {}
