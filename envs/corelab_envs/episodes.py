@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, SupportsFloat, get_args
 
 import numpy as np
 from corelab_media import Video
@@ -43,13 +43,31 @@ class Episodes:
         }
 
 
-def play(task: Environment, act: Act, n: int, split: Split, seed: int) -> Episodes:
-    """Play N episodes of TASK with ACT. SPLIT and SEED decide every random choice of the task.
+def measure(
+    task: Environment, act: Act, n: int | None, split: Split, seed: int
+) -> dict[str, SupportsFloat | Video]:
+    """What N episodes of TASK come to, played with ACT as `play` does.
+
+    With the normalised return if the task has one, and a film of an episode if it wants one.
+    """
+    metrics: dict[str, SupportsFloat | Video] = {**play(task, act, n, split, seed).metrics()}
+    if hasattr(task, "normalise"):
+        metrics["normalised_return"] = task.normalise(metrics["return"])
+    if task.video:
+        metrics["episode"] = film(task, act, 1, split, seed)
+    return metrics
+
+
+def play(task: Environment, act: Act, n: int | None, split: Split, seed: int) -> Episodes:
+    """Play N episodes (None: 20 for validation, 100 for a test) of TASK with ACT.
+
+    SPLIT and SEED decide every random choice of the task.
 
     Each of the copies that run side by side plays a number of episodes that is fixed beforehand:
     counting whichever N end first would prefer the short ones. `DataError` if one never ends.
     A task may have `agents` rows in each copy (see `MultiAgentEnvironments`).
     """
+    n = {"validation": 20, "test": 100}[split] if n is None else n
     if n < 1:
         raise ConfigError(f"{n} episodes cannot be played; ask for at least 1")
     task = _measured(task)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from corelab_envs.episodes import Episodes, Tally, film, play
+from corelab_envs.episodes import Episodes, Tally, film, measure, play
 from corelab_envs.game import Game
 from corelab_envs.self_play import Opponents, SelfPlay
 
@@ -26,6 +26,7 @@ __all__ = [
     "SelfPlay",
     "Tally",
     "film",
+    "measure",
     "play",
 ]
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, SupportsFloat
+from typing import Any, ClassVar, Literal
 
 import torch
-from corelab_envs.interface import Environment, film
-from corelab_media import Video
+from corelab_envs.interface import Environment
 from corelab_nets.adam import Adam
 from corelab_nets.masks import masked
 from corelab_nets.trees import map_tree
 from torch import Tensor, nn
 
-from corelab import Context, PluginError, Saved, Split, require
+from corelab import Context, PluginError, Saved, require
 from corelab_policy_gradient.interface import ActorCritic
-from corelab_policy_gradient.policy import Policy, evaluate
+from corelab_policy_gradient.policy import Played, Policy
 from corelab_policy_gradient.returns import gae
 from corelab_policy_gradient.rollout import Rollout
 
@@ -62,7 +61,7 @@ class RMSProp:
             mine.copy_(saved)
 
 
-class A2C(Saved):
+class A2C(Played, Saved):
     """Synchronous n-step advantage actor-critic, for the actions that PPO takes."""
 
     @dataclass(frozen=True)
@@ -177,25 +176,6 @@ class A2C(Saved):
         torch.autograd.backward(loss)
         terms = torch.stack([L_policy, L_value, S]).tolist()
         return dict(zip(("policy_loss", "value_loss", "entropy"), terms, strict=True))
-
-    def evaluate(
-        self,
-        split: Split = "test",
-        n: int | None = None,
-        seed: int = 0,
-        *,
-        stochastic: bool = False,
-    ) -> dict[str, SupportsFloat | Video]:
-        """Play N episodes (validation: 20, test: 100) with the likeliest actions, or STOCHASTIC:
-        with actions drawn as in training.
-        """
-        n = {"validation": 20, "test": 100}[split] if n is None else n
-        return evaluate(self.policy, self.task, n, split, seed, stochastic)
-
-    def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
-        """Film N episodes, with the likeliest actions or with STOCHASTIC ones."""
-        with self.policy.playing(self.task, seed, stochastic) as (task, act):
-            return film(task, act, n, "test", seed)
 
 
 def _check(config: A2C.Config) -> None:

@@ -188,7 +188,7 @@ def drawn_by(policy: Policy, rng: np.random.Generator) -> Choose:
 
 
 def duels(
-    policy: Policy, task: Any, n: int, split: Split, seed: int, stochastic: bool
+    policy: Policy, task: Any, n: int | None, split: Split, seed: int, stochastic: bool
 ) -> dict[str, float]:
     """How often POLICY wins, draws and loses against each fixed player of TASK, in N episodes each,
     and the figures of all these episodes; nothing if TASK is no game.

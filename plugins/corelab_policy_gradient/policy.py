@@ -9,7 +9,7 @@ from typing import Any, SupportsFloat, cast
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Environments, film, play
+from corelab_envs.interface import Environment, Environments, film, measure
 from corelab_media import Video
 from corelab_nets.arrays import Array
 from corelab_nets.masks import check_mask, has_mask, masked, refuse_empty, split_mask, without_mask
@@ -140,7 +140,7 @@ class Policy:
         def act(observation: Any) -> NDArray[Any]:
             nonlocal memory
             envs = watched.envs
-            if self.memory and not len(memory):
+            if self.memory and envs.steps == 0:
                 memory = torch.zeros(envs.num_envs, self.memory, device=self._device)
             seen, mask = self.see(observation, envs.over, envs.steps)
             p, memory = self.act(to_tensors(self.space, seen), mask, memory, envs.starts)
@@ -154,19 +154,30 @@ class Policy:
             self.net.train(training)
 
 
-def evaluate(
-    policy: Policy, task: Environment, n: int, split: Split, seed: int, stochastic: bool
-) -> dict[str, SupportsFloat | Video]:
-    """Mean and spread of the returns of N episodes, and a film of one if TASK wants it."""
-    with policy.playing(task, seed, stochastic) as (watched, act):
-        metrics: dict[str, SupportsFloat | Video] = {**play(watched, act, n, split, seed).metrics()}
-    normalise = getattr(task, "normalise", None)
-    if normalise is not None:
-        metrics["normalised_return"] = normalise(metrics["return"])
-    if task.video:
-        with policy.playing(task, seed, stochastic) as (watched, act):
-            metrics["episode"] = film(watched, act, 1, split, seed)
-    return metrics
+class Played:
+    """What algorithms with a `Policy` on a task have in common: how it is measured and shown."""
+
+    policy: Policy
+    task: Environment
+
+    def evaluate(
+        self,
+        split: Split = "test",
+        n: int | None = None,
+        seed: int = 0,
+        *,
+        stochastic: bool = False,
+    ) -> dict[str, SupportsFloat | Video]:
+        """Play N episodes (validation: 20, test: 100) with the likeliest actions, or STOCHASTIC:
+        with actions drawn as in training.
+        """
+        with self.policy.playing(self.task, seed, stochastic) as (task, act):
+            return measure(task, act, n, split, seed)
+
+    def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
+        """Film N episodes, with the likeliest actions or with STOCHASTIC ones."""
+        with self.policy.playing(self.task, seed, stochastic) as (task, act):
+            return film(task, act, n, "test", seed)
 
 
 class _Watched:

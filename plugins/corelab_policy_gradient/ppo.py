@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, SupportsFloat
 
 import torch
-from corelab_envs.interface import Environment, film
+from corelab_envs.interface import Environment
 from corelab_media import Video
 from corelab_nets.adam import Adam
 from corelab_nets.arrays import Array, module_of
@@ -17,7 +17,7 @@ from corelab_policy_gradient.interface import ActorCritic
 from corelab_policy_gradient.league import League, drawn_by, duels
 from corelab_policy_gradient.minibatches import Minibatch, Sequences, Transitions
 from corelab_policy_gradient.normalisation import RewardNormaliser
-from corelab_policy_gradient.policy import Policy, evaluate
+from corelab_policy_gradient.policy import Played, Policy
 from corelab_policy_gradient.returns import gae
 from corelab_policy_gradient.rollout import Rollout
 
@@ -58,7 +58,7 @@ def kl_estimate(log_ratio: Array) -> float:
     return float((module_of(log_ratio).expm1(log_ratio) - log_ratio).mean())
 
 
-class PPO(Saved):
+class PPO(Played, Saved):
     """PPO with the clipped surrogate objective."""
 
     @dataclass(frozen=True)
@@ -352,14 +352,8 @@ class PPO(Saved):
         """Play N episodes (validation: 20, test: 100) with the likeliest actions, or STOCHASTIC:
         with actions drawn as in training. A game is played against each of its fixed players.
         """
-        n = {"validation": 20, "test": 100}[split] if n is None else n
-        played = evaluate(self.policy, self.task, n, split, seed, stochastic)
+        played = super().evaluate(split, n, seed, stochastic=stochastic)
         return played | duels(self.policy, self.task, n, split, seed, stochastic)
-
-    def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
-        """Film N episodes, with the likeliest actions or with STOCHASTIC ones."""
-        with self.policy.playing(self.task, seed, stochastic) as (task, act):
-            return film(task, act, n, "test", seed)
 
 
 def _check(config: PPO.Config, num_envs: int) -> None:

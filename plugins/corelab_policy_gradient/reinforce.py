@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, SupportsFloat
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, film
-from corelab_media import Video
+from corelab_envs.interface import Environment
 from corelab_nets.adam import Adam
 from corelab_nets.masks import masked
 from corelab_nets.trees import Stack, Tree, map_tree
 from numpy.typing import NDArray
 from torch import Tensor
 
-from corelab import Context, DataError, PluginError, Saved, Split, require
+from corelab import Context, DataError, PluginError, Saved, require
 from corelab_policy_gradient.interface import ActorCritic
-from corelab_policy_gradient.policy import Policy, evaluate
+from corelab_policy_gradient.policy import Played, Policy
 
 _EPISODES = 8
 """How many copies of the environment, and so episodes an update, if the user does not say."""
@@ -69,7 +68,7 @@ class Experience(NamedTuple):
     """Which episodes were cut off, [N]."""
 
 
-class REINFORCE(Saved):
+class REINFORCE(Played, Saved):
     """The policy gradient estimated from whole episodes, for the actions that PPO takes."""
 
     @dataclass(frozen=True)
@@ -225,25 +224,6 @@ class REINFORCE(Saved):
         reward = e.reward.copy()
         reward[e.valid.sum(0)[cut] - 1, cut] += self.config.gamma * value.cpu().numpy()[cut]
         return reward
-
-    def evaluate(
-        self,
-        split: Split = "test",
-        n: int | None = None,
-        seed: int = 0,
-        *,
-        stochastic: bool = False,
-    ) -> dict[str, SupportsFloat | Video]:
-        """Play N episodes (validation: 20, test: 100) with the likeliest actions, or STOCHASTIC:
-        with actions drawn as in training.
-        """
-        n = {"validation": 20, "test": 100}[split] if n is None else n
-        return evaluate(self.policy, self.task, n, split, seed, stochastic)
-
-    def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
-        """Film N episodes, with the likeliest actions or with STOCHASTIC ones."""
-        with self.policy.playing(self.task, seed, stochastic) as (task, act):
-            return film(task, act, n, "test", seed)
 
 
 class Copies:

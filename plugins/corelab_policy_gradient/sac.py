@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Tally, film, play
+from corelab_envs.interface import Environment, Tally, film, measure
 from corelab_media import Video
 from corelab_nets.adam import Adam
 from corelab_nets.perceptron import Perceptrons
@@ -331,12 +331,7 @@ class SAC(Saved):
         """Play N episodes (validation: 20, test: 100), always taking tanh(μ), or STOCHASTIC: with
         actions drawn as in training.
         """
-        n = {"validation": 20, "test": 100}[split] if n is None else n
-        played = play(self.task, self._player(seed, stochastic), n, split, seed)
-        metrics: dict[str, SupportsFloat | Video] = {**played.metrics()}
-        if self.task.video:
-            metrics["episode"] = film(self.task, self._player(seed, stochastic), 1, split, seed)
-        return metrics
+        return measure(self.task, self._player(seed, stochastic), n, split, seed)
 
     def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
         """Film N episodes, always taking tanh(μ), or with STOCHASTIC actions."""

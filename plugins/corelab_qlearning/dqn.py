@@ -12,14 +12,15 @@ from typing import Any, ClassVar, NamedTuple, SupportsFloat, cast
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Tally, film, play
+from corelab_envs.interface import Environment, Tally, film, measure
 from corelab_media import Video
+from corelab_nets.masks import refuse_empty
 from corelab_nets.trees import tensor_dtype
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from corelab import Context, DataError, PluginError, Saved, Split, require
+from corelab import Context, PluginError, Saved, Split, require
 from corelab_qlearning.exploration import Exploration
 from corelab_qlearning.flat import Adam, flatten, trace
 from corelab_qlearning.interface import Acting, QNetwork, Traced
@@ -226,12 +227,7 @@ class DQN(Saved):
         """One step of all environments, [N]: ANYTHING where EXPLORE says so, else what is best."""
         x, mask = split(self.observation)
         if mask is not None:
-            barred = ~(mask.any(-1) | self.tally.over)
-            if barred.any():
-                raise DataError(
-                    f"{self.task.name}: the action mask of copy {int(barred.argmax())} allows "
-                    f"nothing after {self.progress} steps"
-                )
+            refuse_empty(mask, self.tally.over, self.task.name, self.progress)
             anything = np.where(mask, anything, -1.0).argmax(-1)
         action = anything
         if not explore.all():
@@ -308,16 +304,8 @@ class DQN(Saved):
         """Play N episodes (validation: 20, test: 100), always taking the action of the highest
         value, or, if STOCHASTIC, exploring as in training.
         """
-        if n is None:
-            n = {"validation": 20, "test": 100}[split]
         with self._player(seed, stochastic) as act:
-            episodes = play(self.task, act, n, split, seed)
-            metrics: dict[str, SupportsFloat | Video] = {**episodes.metrics()}
-            if hasattr(self.task, "normalise"):
-                metrics["normalised_return"] = self.task.normalise(metrics["return"])
-            if self.task.video:
-                metrics["episode"] = film(self.task, act, 1, split, seed)
-        return metrics
+            return measure(self.task, act, n, split, seed)
 
     def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
         """Film N episodes, always taking the action of the highest value, or, if STOCHASTIC,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from corelab_envs.interface import Environment
+from corelab_nets.masks import has_mask, split_mask, without_mask
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -14,21 +15,16 @@ from corelab import PluginError
 
 def split(observation: Any) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """What an OBSERVATION shows, and the mask of allowed actions if it has one."""
-    if isinstance(observation, dict):
-        return observation["observation"], observation["action_mask"].astype(np.bool_)
-    return observation, None
+    return split_mask(observation) if isinstance(observation, dict) else (observation, None)
 
 
 def shown(task: Environment) -> tuple[spaces.Box | spaces.Discrete[Any], bool]:
     """The space of what TASK shows besides an action mask, and whether there is a mask."""
     space = task.single_observation_space
-    seen: spaces.Space[Any] | None = space
-    masked = isinstance(space, spaces.Dict) and "action_mask" in space.spaces
-    if isinstance(space, spaces.Dict) and masked:
-        seen = space.spaces.get("observation")
+    seen = without_mask(space)
     if not isinstance(seen, spaces.Box | spaces.Discrete):
         raise PluginError(
             f"{task.name} shows {space}; dqn learns from Box and Discrete, or from a Dict of an "
             '"observation" of these and an "action_mask"'
         )
-    return seen, masked
+    return seen, has_mask(space)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, SupportsFloat
 
 import numpy as np
-from corelab_envs.interface import Environment, Tally, film, play
+from corelab_envs.interface import Environment, Tally, film, measure
 from corelab_media import Video
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -164,13 +164,7 @@ class QLearning(Saved):
         """Play N episodes (validation: 20, test: 100), always taking an action of the highest
         value, or, if STOCHASTIC, exploring as in training.
         """
-        if n is None:
-            n = {"validation": 20, "test": 100}[split]
-        episodes = play(self.task, self._player(seed, stochastic), n, split, seed)
-        metrics: dict[str, SupportsFloat | Video] = {**episodes.metrics()}
-        if self.task.video:
-            metrics["episode"] = film(self.task, self._player(seed, stochastic), 1, split, seed)
-        return metrics
+        return measure(self.task, self._player(seed, stochastic), n, split, seed)
 
     def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
         """Film N episodes, always taking an action of the highest value, or, if STOCHASTIC,
