@@ -20,6 +20,8 @@ _SMALL = 1 << 16
 """Up to this many numbers plain arrays are faster than the fused kernel with its surroundings."""
 _TINY = 1e-30
 """Moments below this change no weight, and processors are very slow with the smallest numbers."""
+_FLUSH = 100
+"""Steps after which such moments become 0: β1^100 is 3e-5, so none gets to 1e-38 in between."""
 
 
 class Adam:
@@ -78,6 +80,11 @@ class Adam:
                 eps=self._eps,
                 maximize=False,
             )
+            for i in which:
+                m, v, t = self._m[i], self._v[i], self._t[i]
+                if t.device.type == "cpu" and t.item() % _FLUSH == 0:
+                    m.mul_(m.abs() > _TINY)
+                    v.mul_(v > _TINY)
 
     def _step_on_arrays(self, i: int, g: NDArray[Any], lr: float) -> None:
         """Algorithm 1 of the paper, with its remark on the order of the corrections."""
@@ -92,7 +99,7 @@ class Adam:
         np.multiply(g, g, out=part)
         part *= 1 - beta2
         v += part
-        if t % 100 == 0:  # β1^100 is 3e-5: nothing gets from _TINY to 1e-38 in between
+        if t % _FLUSH == 0:
             m *= abs(m) > _TINY
             v *= v > _TINY
         np.sqrt(v, out=part)

@@ -48,12 +48,14 @@ def test_a_saved_optimizer_goes_on_as_it_was():
         Adam([nn.Parameter(torch.ones(5))]).load_state_dict(optimizers[0].state_dict())
 
 
-def test_moments_without_gradients_do_not_become_denormal():
-    w = nn.Parameter(torch.ones(2))
+@pytest.mark.parametrize("size", [2, 70_000], ids=["on arrays", "fused"])
+def test_moments_without_gradients_do_not_become_denormal(size):
+    w = nn.Parameter(torch.ones(size))
     optimizer = Adam([w])
-    w.grad = torch.tensor([1.0, 0.0])
+    w.grad = torch.zeros(size)
+    w.grad[0] = 1
     optimizer.step(1e-3)
-    w.grad = torch.zeros(2)
+    w.grad = torch.zeros(size)
     for _ in range(1200):
         optimizer.step(1e-3)
     tiny = torch.finfo(torch.float32).tiny
