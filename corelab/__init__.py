@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from corelab.experiments import train
     from corelab.runs import Run, find_runs
     from corelab.state import Saved
+    from corelab.updater import UpdateConfig, Updater
 
 __version__ = "0.1.0"
 
@@ -54,6 +55,8 @@ __all__ = [
     "Split",
     "StorageError",
     "Task",
+    "UpdateConfig",
+    "Updater",
     "find_runs",
     "hookimpl",
     "require",
@@ -66,6 +69,7 @@ _LAZY = {
     "experiments": ("train",),
     "runs": ("Run", "find_runs"),
     "state": ("Saved",),
+    "updater": ("UpdateConfig", "Updater"),
 }
 
 

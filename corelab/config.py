@@ -49,7 +49,7 @@ def options(config: type, prefix: str = "") -> Iterator[Option]:
     """Every option of the dataclass CONFIG, nested ones by their dotted names."""
     hints, sentences = typing.get_type_hints(config, include_extras=False), field_help(config)
     for field in dataclasses.fields(config):
-        kind, name = hints[field.name], prefix + field.name
+        kind, name = hints[field.name], prefix + _shown(field)
         if dataclasses.is_dataclass(kind):
             yield from options(typing.cast(type, kind), f"{name}.")
         else:
@@ -57,6 +57,11 @@ def options(config: type, prefix: str = "") -> Iterator[Option]:
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
             yield Option(name, kind, default, sentences.get(field.name, ""))
+
+
+def _shown(field: dataclasses.Field[Any]) -> str:
+    """The name of FIELD, without the "_" behind what is a word of Python's: `class_` is "class"."""
+    return field.name.removesuffix("_")
 
 
 def from_signature(function: Callable[..., Any], besides: Container[str]) -> type:
@@ -239,7 +244,7 @@ def fill(config: type, assignments: Iterable[Assignment]) -> tuple[Any, dict[str
     def build(cls: type, prefix: str) -> Any:
         hints, values = typing.get_type_hints(cls), {}
         for field in dataclasses.fields(cls):
-            name = prefix + field.name
+            name = prefix + _shown(field)
             if dataclasses.is_dataclass(hints[field.name]):
                 values[field.name] = build(hints[field.name], f"{name}.")
             elif name in final:

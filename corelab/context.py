@@ -14,6 +14,8 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from corelab.errors import ConfigError
+from corelab.plugins import warn
+from corelab.updater import UpdateConfig, Updater
 
 T = TypeVar("T")
 
@@ -75,20 +77,39 @@ class Context:
     world: int = 1
     """How many processes share the run."""
 
-    def __init__(self, seed: int, device: torch.device, steps: int, threads: int = 1) -> None:
+    def __init__(
+        self,
+        seed: int,
+        device: torch.device,
+        steps: int,
+        threads: int = 1,
+        update: UpdateConfig | None = None,
+    ) -> None:
         self.seed = seed
         """The root seed of the run."""
         self.device = device
         """Where tensors live."""
         self.steps = steps
         """The run's budget in the algorithm's unit: what schedules anneal over."""
+        self.say: Callable[[str], None] = warn
+        """Tells the person who runs this a sentence; with a run's directory, its log too."""
         self._threads = threads
+        self._update = update or UpdateConfig()
         self._streams: dict[str, np.random.Generator | torch.Generator] = {}
         self._models = 0
 
     def wrap(self, module: Any) -> Any:
         """MODULE as it trains here: itself, or data-parallel."""
         return module
+
+    def updater(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: bool = True
+    ) -> Updater:
+        """What updates MODULE with OPTIMIZER as the options `update.*` ask for.
+
+        Without AVERAGES it keeps no average of the weights whatever they say.
+        """
+        return Updater(module, optimizer, self._update, self, averages)
 
     def shard(self, batch: T) -> T:
         """The rows of BATCH that are this process's: every `world`-th one from `rank` on."""

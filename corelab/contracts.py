@@ -47,7 +47,11 @@ class Model(Protocol):
 
 
 class Algorithm(Protocol):
-    """Learns, one step at a time. The core owns the loop, the logs, the files and the machine."""
+    """Learns, one step at a time. The core owns the loop, the logs, the files and the machine.
+
+    If it also has `update: ClassVar[UpdateConfig]`, its users get the options `update.*` with these
+    defaults, and `context.updater` does what they say.
+    """
 
     Config: ClassVar[type]
     """Frozen dataclass: the options, with a sentence under each field."""

@@ -68,7 +68,8 @@ class Experiment:
         from corelab.context import Context, find_device
 
         o = self.options
-        return Context(o.seed, find_device(device or o.device), o.steps, o.run.threads)
+        update = getattr(o, "update", None)
+        return Context(o.seed, find_device(device or o.device), o.steps, o.run.threads, update)
 
     def build(self, context: Context) -> Algorithm:
         """The algorithm, ready for its first step on the machine that CONTEXT tells of."""
@@ -91,6 +92,8 @@ def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[Kind, st
         "task": task.Config,
         "model": model.Config if model else Empty,
     }
+    if hasattr(algorithm, "update"):
+        nested["update"] = type(algorithm.update)
     budget = f"The budget, in {algorithm.unit}."
     fields: list[tuple[str, Any, Any]] = [
         ("task_name", annotated(str, "What to learn from.", "task"), field(default=names["task"])),
@@ -145,7 +148,9 @@ def resolve(
     options = options_class(cls, task_cls, model_cls, names)
     known = {o.name: o for o in config.options(options) if not o.name.endswith("_name")}
 
+    own = config.to_plain(cls.update) if hasattr(cls, "update") else {}
     layers = [
+        *config.from_mapping({"update": own}, known, "default"),
         *config.from_mapping(preset, known, f"preset for {bare_task}"),
         *config.from_mapping(written, known, str(file)),
         *config.from_mapping(values or {}, known, source),

@@ -38,6 +38,7 @@ class LocalRecorder:
     def __init__(self, run: Run, experiment: Experiment, context: Context) -> None:
         self.run = run
         self.context = context
+        context.say = self.say
         self.plugins = experiment.plugins
         self.sinks = choose_sinks(experiment)
         self.signalled = 0

@@ -123,7 +123,7 @@ def _of_algorithm(plugins: Plugins, offer: Offer, iterations: int) -> list[Check
 
     def make(seed: int, device: str = "cpu") -> tuple[Any, Any]:
         experiment = resolve(name, values={"seed": seed}, plugins=plugins)
-        context = Context(seed, torch.device(device), experiment.options.steps)
+        context = experiment.context(device)
         return experiment.build(context), context
 
     def trace(algorithm: Any, n: int) -> list[dict[str, float]]:
