@@ -25,15 +25,17 @@ class Split:
     """One part of a data set. `ValueError` if the tensors are not of these types and shapes."""
 
     images: torch.Tensor
-    """uint8 [N, channels, height, width]."""
+    """uint8 [N, channels, height, width]; float32, of any size, if they are latents."""
     labels: torch.Tensor
     """int64 [N]: for each image an index into `classes`."""
 
     def __post_init__(self) -> None:
         x, y = self.images, self.labels
-        if (x.dtype, x.ndim, y.dtype, y.shape) != (torch.uint8, 4, torch.int64, x.shape[:1]):
+        fits = x.dtype in (torch.uint8, torch.float32) and x.ndim == 4
+        if not fits or (y.dtype, y.shape) != (torch.int64, x.shape[:1]):
             raise ValueError(
-                "Split takes images uint8 [N, channels, height, width] and labels int64 [N], "
+                "Split takes images uint8 (latents float32) [N, channels, height, width] and labels "
+                "int64 [N], "
                 f"got {x.dtype} {list(x.shape)} and {y.dtype} {list(y.shape)}"
             )
 
@@ -56,6 +58,20 @@ class Dataset(Protocol):
 
     def split(self, name: SplitName) -> Split:
         """The part NAME: always the same examples in the same order."""
+
+
+class Latents(Dataset, Protocol):
+    """A task, of the interface "latents", whose images are codes that a trained model gives them.
+
+    The images of its splits are float32 [N, channels, height, width], each channel with mean 0 and
+    variance 1 over the training split.
+    """
+
+    source: Dataset
+    """The images themselves, split by split in the same order."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """The images, uint8 [N, C, H, W], that LATENTS, float32 [N, c, h, w], stand for."""
 
 
 def minibatch(n: int, size: int, progress: int, seed: int) -> torch.Tensor:

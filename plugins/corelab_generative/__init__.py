@@ -1,0 +1,1 @@
+"""What generative models of images share: likelihoods, labels, pictures, measures of quality."""
