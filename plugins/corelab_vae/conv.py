@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from corelab import ConfigError, PluginError
+from corelab import PluginError, require
+from corelab_vae.conditioning import labelled
 
 
 class Conv(nn.Module):
@@ -30,13 +31,17 @@ class Conv(nn.Module):
         """Width of the layer between the feature maps and the code, on either side."""
 
     def __init__(
-        self, config: Config, shape: tuple[int, int, int], latent: int, outputs: int
+        self,
+        config: Config,
+        shape: tuple[int, int, int],
+        latent: int,
+        outputs: int,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         for option, least in (("channels", 1), ("blocks", 0), ("hidden", 1)):
             value = getattr(config, option)
-            if value < least:
-                raise ConfigError(f"model.{option} is {value}; it must be at least {least}")
+            require(value >= least, f"model.{option}", value, f"at least {least}")
         C, H, W = shape
         if H % 4 or W % 4:
             raise PluginError(
@@ -46,7 +51,7 @@ class Conv(nn.Module):
         half, quarter = config.channels, 2 * config.channels
         features = (quarter, H // 4, W // 4)
         size = quarter * (H // 4) * (W // 4)
-        self.encoder = nn.Sequential(
+        self.features = nn.Sequential(
             nn.PixelUnshuffle(2),
             nn.Conv2d(4 * C, half, 3, padding=1),
             nn.SiLU(),
@@ -54,12 +59,14 @@ class Conv(nn.Module):
             *(Residual(quarter) for _ in range(config.blocks)),
             nn.SiLU(),
             nn.Flatten(),
-            nn.Linear(size, config.hidden),
+        )
+        self.encoder = nn.Sequential(
+            nn.Linear(size + classes, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, 2 * latent),
         )
         self.decoder = nn.Sequential(
-            nn.Linear(latent, config.hidden),
+            nn.Linear(latent + classes, config.hidden),
             nn.SiLU(),
             nn.Linear(config.hidden, size),
             nn.Unflatten(1, features),
@@ -70,17 +77,17 @@ class Conv(nn.Module):
             nn.Conv2d(half, 4 * outputs * C, 3, padding=1),
             nn.PixelShuffle(2),
         )
-        self._pixels = (outputs, C, H, W)
+        self._pixels, self._classes = (outputs, C, H, W), classes
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and log-variances [N, latent] of the codes of X, [N, C, H, W]."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        mean, logit = self.encoder(x).chunk(2, dim=1)
+    def encode(self, x: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Means and log-variances [N, latent] of the codes of X, [N, C, H, W], of classes Y [N]."""
+        h = self.features(x.contiguous(memory_format=torch.channels_last))
+        mean, logit = self.encoder(labelled(h, y, self._classes)).chunk(2, dim=1)
         return mean, F.logsigmoid(logit)  # no code is less certain than the prior
 
-    def decode(self, z: Tensor) -> Tensor:
-        """Parameters [N, outputs, C, H, W] for Z, [N, latent]."""
-        parameters: Tensor = self.decoder(z)
+    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """Parameters [N, outputs, C, H, W] for Z, [N, latent], and classes Y [N]."""
+        parameters: Tensor = self.decoder(labelled(z, y, self._classes))
         return parameters.reshape(-1, *self._pixels)
 
 

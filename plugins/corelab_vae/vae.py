@@ -7,127 +7,47 @@ an image into a Gaussian over codes, and both are trained together to raise the 
 
 whose expectation is estimated with one draw z = μ(x) + σ(x) ε, ε ~ N(0, I), for each image, so that
 its gradient reaches the encoder (sections 2.3 and 2.4).
+
+Three relatives differ by a number or two. β times the divergence makes it a β-VAE (Higgins et al.
+2017); β = 0 and ε = 0 leave the plain autoencoder (Hinton & Salakhutdinov 2006), whose codes have
+no noise and no price; and both networks may be told the class y of the image, for p(x|z, y) and
+q(z|x, y) (Sohn et al. 2015).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, SupportsFloat
+from typing import Any, ClassVar, Literal, SupportsFloat
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from corelab_datasets.interface import Dataset, minibatch
+from corelab_datasets.interface import Split as ImageSplit
+from corelab_generative.likelihoods import LIKELIHOODS, Likelihood, bits_per_dim
+from corelab_generative.pictures import levels
+from corelab_generative.quality import compare
 from corelab_media import Images
 from torch import Tensor, nn
 
-from corelab import ConfigError, Context, Saved, Split
+from corelab import ConfigError, Context, Saved, Split, UpdateConfig, require
+from corelab_vae.codes import CodeDistribution
+from corelab_vae.gallery import BATCH, Gallery
+from corelab_vae.importance import iwae as importance_weighted
 from corelab_vae.interface import Autoencoder
+from corelab_vae.mixture import LogisticMixture
 
-
-class Likelihood(Protocol):
-    """p(x|z) of one sub-pixel, given the parameters [N, k, C, H, W] that the decoder makes of z."""
-
-    parameters: int
-    """k, how many parameters a sub-pixel has."""
-
-    def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """X, float [N, C, H, W] in [-1, 1], for IMAGES, uint8 of the same shape."""
-
-    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """The log-probability log p(x|z) in nats, [N, C, H, W]."""
-
-    def centre(self, parameters: Tensor) -> Tensor:
-        """The centre of p(x|z), [N, C, H, W] in [-1, 1]: what is shown of it."""
-
-    def draw(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
-        """A draw from p(x|z), [N, C, H, W] in [-1, 1]."""
-
-
-class Bernoulli:
-    """Pixels are -1 or 1; the one parameter is the logit of a 1 (appendix C.1).
-
-    An image of grey levels stands for the probabilities of a 1, and is drawn anew each time.
-    """
-
-    parameters = 1
-
-    def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Binary images drawn with the probabilities IMAGES / 255."""
-        return 2 * torch.bernoulli(images / 255, generator=generator) - 1
-
-    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """The two are σ(logit) and σ(-logit)."""
-        return F.logsigmoid(x * parameters[:, 0])
-
-    def centre(self, parameters: Tensor) -> Tensor:
-        """The mean, 2 σ(logit) - 1."""
-        return 2 * parameters[:, 0].sigmoid() - 1
-
-    def draw(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
-        """Binary images."""
-        return 2 * torch.bernoulli(parameters[:, 0].sigmoid(), generator=generator) - 1
-
-
-class Logistic:
-    """Pixels are the 256 levels -1, -1 + 2/255, …, 1; the parameters are location and log-scale.
-
-    The probability of a level is the mass that a logistic distribution has in the bin around it,
-    and the outermost bins reach to infinity (Salimans et al. 2017, PixelCNN++, arXiv:1701.05517,
-    eq. 2, with one component).
-    """
-
-    parameters = 2
-
-    def observe(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """The levels themselves."""
-        return images / 127.5 - 1
-
-    def log_prob(self, x: Tensor, parameters: Tensor) -> Tensor:
-        """The mass σ((x + 1/255 - μ) / s) - σ((x - 1/255 - μ) / s) of a bin, as a logarithm."""
-        mu, log_s = self._location_and_log_scale(parameters)
-        inverse_s = torch.exp(-log_s)
-        upper = (x + 1 / 255 - mu) * inverse_s
-        lower = (x - 1 / 255 - mu) * inverse_s
-        # σ(u) - σ(l) = σ(u) σ(-l) (1 - e^(l-u)), where nothing cancels however small the mass is;
-        # the factors of an edge at infinity are 1
-        below, above = x < -1 + 1 / 255, x > 1 - 1 / 255
-        log_width = torch.log(-torch.expm1(-2 / 255 * inverse_s))
-        return (
-            F.logsigmoid(upper).masked_fill(above, 0)
-            + F.logsigmoid(-lower).masked_fill(below, 0)
-            + log_width.masked_fill(below | above, 0)
-        )
-
-    def centre(self, parameters: Tensor) -> Tensor:
-        """The location, which is the median of the levels rather than their mean."""
-        return parameters[:, 0].clamp(-1, 1)
-
-    def draw(self, parameters: Tensor, generator: torch.Generator) -> Tensor:
-        """Levels, by the inverse of the distribution function."""
-        mu, log_s = self._location_and_log_scale(parameters)
-        u = torch.rand(mu.shape, generator=generator, device=mu.device).clamp(1e-7, 1 - 1e-7)
-        x = mu + log_s.exp() * torch.logit(u)
-        return (x.clamp(-1, 1) * 127.5).round() / 127.5
-
-    def _location_and_log_scale(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        # from a tenth of a level to far beyond all 256, so that no exponential or slope is infinite
-        return parameters[:, 0], parameters[:, 1].clamp(-7, 7)
-
-
-_BATCH = 500
-"""Images at a time where nothing is learned. Fixed, because the noise they get depends on it."""
+OFFERED: Mapping[str, Likelihood] = {**LIKELIHOODS, "mixture": LogisticMixture(2)}
+"""The likelihoods by the names of the option."""
 _PAIRS = 8
 """How many reconstructions are shown."""
-
-LIKELIHOODS: Mapping[str, Likelihood] = {"bernoulli": Bernoulli(), "logistic": Logistic()}
+_ACTIVE = 0.01
+"""Nats on average from which on a number of the code counts as used."""
 
 
 def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(μ, σ²) || N(0, I)) in nats, [N], of diagonal Gaussians [N, d] (appendix B)."""
-    return -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1)
+    """KL(N(μ, σ²) || N(0, 1)) in nats of each number of a code, [N, d] (appendix B)."""
+    return -0.5 * (1 + log_variance - mean**2 - log_variance.exp())
 
 
 class Bound(nn.Module):
@@ -138,12 +58,15 @@ class Bound(nn.Module):
         self.net = net
         self.likelihood = likelihood
 
-    def forward(self, x: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor]:
-        """-log p(x|z) and KL(q(z|x) || p(z)) in nats, each [N], for X and ε [N, d] (eq. 10)."""
-        mean, log_variance = self.net.encode(x)
+    def forward(self, x: Tensor, epsilon: Tensor, y: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """-log p(x|z), [N], and KL(q(z|x) || p(z)) by the numbers of the code, [N, d], in nats.
+
+        For images X with labels Y, and ε [N, d] (eq. 10).
+        """
+        mean, log_variance = self.net.encode(x, y)
         z = mean + torch.exp(0.5 * log_variance) * epsilon
-        log_p = self.likelihood.log_prob(x, self.net.decode(z))
-        return -log_p.flatten(1).sum(1), kl_to_standard_normal(mean, log_variance)
+        log_p = self.likelihood.log_prob(x, self.net.decode(z, y).float())
+        return -log_p.flatten(1).sum(1), kl_to_standard_normal(mean.float(), log_variance.float())
 
 
 class VAE(Saved):
@@ -158,10 +81,15 @@ class VAE(Saved):
         beta: float = 1.0
         """Weight of the KL divergence in the loss: 1 is the paper's, less gives closer
         reconstructions, more gives simpler codes."""
-        likelihood: Literal["bernoulli", "logistic"] = "logistic"
-        """What the decoder predicts: "logistic" gives a probability to each of the 256 levels of a
-        pixel, "bernoulli" takes the pixel for the probability of a white one, drawn anew each time.
-        """
+        deterministic: bool = False
+        """Whether the code is its mean and costs nothing: the plain autoencoder, without noise,
+        divergence or a bound on the likelihood."""
+        conditional: bool = False
+        """Whether both networks are told the class of the image, so that it can be asked for."""
+        likelihood: Literal["bernoulli", "logistic", "mixture"] = "mixture"
+        """What the decoder predicts: "mixture" gives a probability to each of the 256 levels of a
+        pixel by two logistic distributions, "logistic" by one; "bernoulli" takes the pixel for the
+        probability of a white one, drawn anew each time."""
         batch_size: int = 128
         """Images in a step."""
         lr: float = 2e-3
@@ -171,138 +99,216 @@ class VAE(Saved):
     default_task: ClassVar[str] = "digits"
     default_model: ClassVar[str] = "mlp"
     default_steps: ClassVar[int] = 200_000
-    best: ClassVar[str] = "min eval/bits_per_dim"
+    best: ClassVar[str] = "min eval/loss"
     highlights: ClassVar[tuple[str, ...]] = ("train/bits_per_dim", "eval/bits_per_dim")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "digits": {"steps": 60_000},
+        "digits": {"steps": 60_000, "algorithm.lr": 1e-3},
         "fashion-mnist": {"steps": 600_000},
         "mnist": {"steps": 600_000, "algorithm.likelihood": "bernoulli"},
     }
 
-    saved: ClassVar[tuple[str, ...]] = ("net", "optimizer", "progress")
+    update: ClassVar[UpdateConfig] = UpdateConfig()
+
+    saved: ClassVar[tuple[str, ...]] = ("net", "updater", "progress")
 
     def __init__(
         self, config: Config, task: Dataset, model: Callable[..., Any], context: Context
     ) -> None:
         _check(config)
         self.config, self.task, self.context = config, task, context
-        self.likelihood = LIKELIHOODS[config.likelihood]
+        self.likelihood = OFFERED[config.likelihood]
         k = self.likelihood.parameters
-        self.net = model(shape=task.shape, latent=config.latent, outputs=k)
-        self.bound = Bound(self.net, self.likelihood)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), config.lr, fused=True)
+        classes = len(task.classes) if config.conditional else 0
+        self.net = model(shape=task.shape, latent=config.latent, outputs=k, classes=classes)
+        optimizer = torch.optim.Adam(self.net.parameters(), config.lr, fused=True)
+        self.updater = context.updater(Bound(self.net, self.likelihood), optimizer)
         self.progress = 0
 
-        self._parallel_bound = context.wrap(self.bound)
-        self._images = task.split("train").images
+        self._beta = 0.0 if config.deterministic else config.beta
+        self._train = task.split("train")
         self._order = context.seed_for("order", shared=True)
 
     def step(self) -> dict[str, SupportsFloat]:
         """One minibatch of algorithm 1, with L = 1 draw of the noise for each image."""
         config, context = self.config, self.context
         done = min(1.0, self.progress / context.steps)
-        for group in self.optimizer.param_groups:
+        for group in self.updater.optimizer.param_groups:
             group["lr"] = config.lr * (1 + math.cos(math.pi * done)) / 2
 
-        indices = minibatch(len(self._images), config.batch_size, self.progress, self._order)
-        images = self._images[context.shard(indices)].to(context.device)
+        indices = minibatch(len(self._train), config.batch_size, self.progress, self._order)
         generator = context.generator("noise")
-        x = self.likelihood.observe(images, generator)
-        nll, kl = self._parallel_bound(x, self._normal(len(x), generator))
-        loss = (nll + config.beta * kl).mean()
-
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        x, y = self._observe(self._train, context.shard(indices), generator)
+        loss, nll, kl = self.updater(self._losses, x, self._noise(len(x), generator), y)
         self.progress += config.batch_size
-        return {"loss": loss.detach(), **self._figures(nll.detach().mean(), kl.detach().mean())}
+        return self._figures(loss, nll, kl)
+
+    def _losses(
+        self, x: Tensor, epsilon: Tensor, y: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        nll_N, kl_Nd = self.updater.module(x, epsilon, y)
+        nll, kl = nll_N.mean(), kl_Nd.sum(1).mean()
+        return nll + self._beta * kl, nll, kl
 
     def evaluate(
-        self, split: Split = "test", n: int | None = None, seed: int = 0
+        self,
+        split: Split = "test",
+        n: int | None = None,
+        seed: int = 0,
+        *,
+        iwae: int = 0,
+        quality: int = 0,
     ) -> dict[str, SupportsFloat | Images]:
         """The bound on the first N images of SPLIT (None: all), reconstructions and samples.
 
-        The metrics are those of a step but the loss; the bound is the paper's whatever beta is.
+        The bound is the paper's whatever beta is. IWAE > 0 adds the tighter one of so many codes
+        for each image, QUALITY > 0 a comparison of so many samples with the images of SPLIT.
         """
-        if n is not None and n < 1:
-            raise ConfigError(f"an evaluation takes at least 1 image, got n = {n}")
-        images = self.task.split(split).images[:n]
-        generator = torch.Generator(self.context.device).manual_seed(seed)
-        nll = kl = 0.0
-        with self._at_rest():
-            for batch in torch.split(images, _BATCH):
-                x = self.likelihood.observe(batch.to(self.context.device), generator)
-                nll_B, kl_B = self.bound(x, self._normal(len(x), generator))
-                nll += nll_B.double().sum().item()
-                kl += kl_B.double().sum().item()
-            x = self.likelihood.observe(images[:_PAIRS].to(self.context.device), generator)
-            mean, _ = self.net.encode(x)
-            pairs = torch.stack([x, self.likelihood.centre(self.net.decode(mean))], 1).flatten(0, 1)
-        return {
-            **self._figures(nll / len(images), kl / len(images)),
-            "reconstructions": _pictures(pairs, columns=_PAIRS),
-            "samples": self.sample(64, seed),
-        }
-
-    def sample(self, n: int = 64, seed: int = 0, noise: bool = False) -> Images:
-        """N images decoded from z ~ N(0, I), each pixel at the centre of its p(x|z).
-
-        With NOISE each pixel is drawn from p(x|z) instead. That is a draw from the model, but its
-        pixels are independent given z, so it looks grainy.
-        """
-        generator = torch.Generator(self.context.device).manual_seed(seed)
-        pixels = []
-        with self._at_rest():
-            for z in torch.split(self._normal(n, generator), _BATCH):
-                parameters = self.net.decode(z)
-                pixels.append(
-                    self.likelihood.draw(parameters, generator)
-                    if noise
-                    else self.likelihood.centre(parameters)
+        _check_evaluation(n, iwae, quality, self.config)
+        data, device = self.task.split(split), self.context.device
+        batches = torch.split(torch.arange(len(data))[:n], BATCH)
+        count = sum(map(len, batches))
+        generator, of_iwae = (torch.Generator(device).manual_seed(seed) for _ in range(2))
+        nll = L_k = 0.0
+        kl_d = torch.zeros(self.config.latent, dtype=torch.float64)
+        with self.updater.at_rest() as bound:
+            for batch in batches:
+                x, y = self._observe(data, batch, generator)
+                nll_N, kl_Nd = bound(x, self._noise(len(x), generator), y)
+                nll += nll_N.double().sum().item() / count
+                kl_d += kl_Nd.double().sum(0).cpu() / count
+                if iwae:
+                    L_k_N = importance_weighted(bound.net, self.likelihood, x, y, iwae, of_iwae)
+                    L_k += L_k_N.double().sum().item() / count
+            gallery = self._gallery(bound.net, generator)
+            pairs = gallery.pairs(*self._observe(data, batches[0][:_PAIRS], generator))
+            figures = self._figures(nll + self._beta * kl_d.sum().item(), nll, kl_d.sum().item())
+            if not self.config.deterministic:
+                figures |= _usage(kl_d)
+            if iwae:
+                bits = bits_per_dim(-L_k, self.task.shape)
+                figures |= {"iwae_nats": L_k, "iwae_bits_per_dim": bits}
+            if quality:
+                codes = self._codes(gallery)
+                figures |= compare(
+                    self.task,
+                    lambda labels: levels(gallery.draw(codes, labels)),
+                    quality,
+                    seed,
+                    device,
+                    split,
                 )
-        return _pictures(torch.cat(pixels))
+        return {**figures, "reconstructions": pairs, "samples": self.sample(64, seed)}
 
-    def _normal(self, n: int, generator: torch.Generator) -> Tensor:
-        """ε or z ~ N(0, I), [N, d]."""
-        shape = (n, self.config.latent)
-        return torch.randn(shape, generator=generator, device=self.context.device)
+    def sample(
+        self,
+        n: int = 64,
+        seed: int = 0,
+        *,
+        class_: str = "",
+        noise: bool = False,
+        reconstruct: bool = False,
+        interpolate: bool = False,
+        traverse: bool = False,
+        add: str = "",
+        remove: str = "",
+    ) -> Images:
+        """N pictures decoded from z ~ N(0, I), each pixel at the centre of its p(x|z).
 
-    def _figures(self, nll: Any, kl: Any) -> dict[str, SupportsFloat]:
-        """What is reported of the two means -log p(x|z) and KL, in nats."""
+        CLASS_ is the class, by name or number, that a conditional network is asked for. With NOISE
+        each pixel is drawn from p(x|z). That is a draw from the model, but its pixels are
+        independent given z, so it looks grainy. The codes of an autoencoder without noise are drawn
+        from the Gaussian fitted to those of training images.
+
+        Other pictures, one sort at a time (see `Gallery`), are of codes of test images: RECONSTRUCT
+        shows them beside the images, INTERPOLATE what is between two, TRAVERSE what their single
+        numbers do, ADD and REMOVE what the difference of two classes does.
+        """
+        asked = {
+            "--reconstruct": reconstruct,
+            "--interpolate": interpolate,
+            "--traverse": traverse,
+            "--add or --remove": bool(add or remove),
+        }
+        modes = [mode for mode, wanted in asked.items() if wanted]
+        if len(modes) > 1:
+            raise ConfigError(f"{' and '.join(modes)}: ask for one at a time")
+        if class_ and (add or remove):
+            raise ConfigError("--class: with --add and --remove images are of the class to remove")
+        generator = torch.Generator(self.context.device).manual_seed(seed)
+        with self.updater.at_rest() as bound:
+            gallery = self._gallery(bound.net, generator, noise)
+            if reconstruct:
+                return gallery.reconstructions(n, class_)
+            if add or remove:
+                return gallery.arithmetic(n, add, remove)
+            codes = self._codes(gallery)
+            if interpolate:
+                return gallery.interpolations(codes, n, class_)
+            if traverse:
+                return gallery.traversals(codes, n, class_)
+            return gallery.samples(codes, n, class_)
+
+    def _observe(
+        self, data: ImageSplit, indices: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """The images at INDICES as the network sees them, and the labels if it is told them."""
+        images, labels = data.take(indices)
+        x = self.likelihood.observe(images.to(self.context.device), generator)
+        return x, labels.to(self.context.device) if self.config.conditional else None
+
+    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """ε ~ N(0, I), [N, d]; zero for an autoencoder without noise."""
+        shape, device = (n, self.config.latent), self.context.device
+        if self.config.deterministic:
+            return torch.zeros(shape, device=device)
+        return torch.randn(shape, generator=generator, device=device)
+
+    def _gallery(
+        self, net: Autoencoder, generator: torch.Generator, noise: bool = False
+    ) -> Gallery:
+        told = self.config.conditional
+        return Gallery(net, self.likelihood, self.task, told, generator, noise)
+
+    def _codes(self, gallery: Gallery) -> CodeDistribution:
+        """What codes of new images are drawn from."""
+        if self.config.deterministic:
+            return CodeDistribution.fit(gallery.training_codes()[0])
+        return CodeDistribution.standard(self.config.latent, self.context.device)
+
+    def _figures(self, loss: Any, nll: Any, kl: Any) -> dict[str, SupportsFloat]:
+        """What is reported of the loss and of the two means -log p(x|z) and KL, in nats."""
+        if self.config.deterministic:
+            return {"loss": loss, "reconstruction_nats": nll}
         elbo = -(nll + kl)
         return {
+            "loss": loss,
             "elbo_nats": elbo,
-            "bits_per_dim": -elbo / (math.prod(self.task.shape) * math.log(2)),
+            "bits_per_dim": bits_per_dim(-elbo, self.task.shape),
             "reconstruction_nats": nll,
             "kl_nats": kl,
         }
 
-    @contextmanager
-    def _at_rest(self) -> Iterator[None]:
-        """Within: the network does not learn."""
-        training = self.net.training
-        self.net.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            self.net.train(training)
+
+def _usage(kl: Tensor) -> dict[str, SupportsFloat]:
+    """How many numbers of the code are used, and the mean divergence of each, greatest first."""
+    ordered = kl.sort(descending=True).values.tolist()
+    used = sum(nats > _ACTIVE for nats in ordered)
+    return {"active_units": used, **{f"kl_nats_{i}": x for i, x in enumerate(ordered, 1)}}
+
+
+def _check_evaluation(n: int | None, iwae: int, quality: int, config: VAE.Config) -> None:
+    if n is not None and n < 1:
+        raise ConfigError(f"an evaluation takes at least 1 image, got n = {n}")
+    require(iwae >= 0, "--iwae", iwae, "zero or positive")
+    require(quality >= 0, "--quality", quality, "zero or positive")
+    if iwae and config.deterministic:
+        raise ConfigError("--iwae: an autoencoder without noise has no bound to tighten")
 
 
 def _check(config: VAE.Config) -> None:
-    def need(fits: bool, option: str, what: str) -> None:
-        if not fits:
-            value = getattr(config, option)
-            raise ConfigError(f"algorithm.{option} is {value}; it must be {what}")
-
-    need(config.latent >= 1, "latent", "at least 1")
-    need(0 <= config.beta < math.inf, "beta", "zero or positive")
-    need(config.likelihood in LIKELIHOODS, "likelihood", f"one of {', '.join(LIKELIHOODS)}")
-    need(config.batch_size >= 1, "batch_size", "at least 1")
-    need(0 < config.lr < math.inf, "lr", "positive")
-
-
-def _pictures(x: Tensor, columns: int = 0) -> Images:
-    """Images of X, [N, C, H, W] in [-1, 1]."""
-    pixels = ((x + 1) * 127.5).round().to(torch.uint8)
-    return Images(pixels.permute(0, 2, 3, 1).cpu().numpy(), columns)
+    known = f"one of {', '.join(OFFERED)}"
+    require(config.latent >= 1, "algorithm.latent", config.latent, "at least 1")
+    require(0 <= config.beta < math.inf, "algorithm.beta", config.beta, "zero or positive")
+    require(config.likelihood in OFFERED, "algorithm.likelihood", config.likelihood, known)
+    require(config.batch_size >= 1, "algorithm.batch_size", config.batch_size, "at least 1")
+    require(0 < config.lr < math.inf, "algorithm.lr", config.lr, "positive")

@@ -55,6 +55,17 @@ def test_an_image_is_coded_the_same_alone_and_in_company(model):
 
 
 @pytest.mark.parametrize("model", [MLP, Conv])
+def test_either_network_heeds_the_class(model):
+    torch.manual_seed(0)
+    net = model(model.Config(), shape=(1, 8, 8), latent=5, outputs=2, classes=3)
+    x, z, y = torch.rand(3, 1, 8, 8), torch.randn(3, 5), torch.tensor([0, 1, 2])
+    for half in (lambda y: net.encode(x, y)[0], lambda y: net.decode(z, y)):
+        same, other = half(y), half(torch.tensor([0, 2, 2]))
+        assert torch.equal(same[[0, 2]], other[[0, 2]])
+        assert not torch.allclose(same[1], other[1])
+
+
+@pytest.mark.parametrize("model", [MLP, Conv])
 def test_no_code_is_wider_than_the_prior_even_of_an_absurd_image(model):
     torch.manual_seed(0)
     net = model(model.Config(), shape=(1, 8, 8), latent=16, outputs=2)
@@ -73,7 +84,8 @@ def test_conv_says_which_sizes_fit(shape):
 @pytest.mark.parametrize(
     ("model", "options", "sentence"),
     [
-        (MLP, {"sizes": (64, 0)}, r"model.sizes is \(64, 0\); each must be at least 1"),
+        (MLP, {"width": 0}, "model.width is 0; it must be at least 1"),
+        (MLP, {"blocks": -1}, "model.blocks is -1; it must be at least 0"),
         (Conv, {"channels": 0}, "model.channels is 0; it must be at least 1"),
         (Conv, {"blocks": -1}, "model.blocks is -1; it must be at least 0"),
         (Conv, {"hidden": 0}, "model.hidden is 0; it must be at least 1"),
