@@ -1,4 +1,4 @@
-"""Variational autoencoders: the algorithm, and the networks that it can train."""
+"""Autoencoders: with Gaussian codes or with codes from a codebook, and the networks they train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ corelab_api = (1, 0)
 
 @hookimpl
 def corelab_components() -> list[Component]:
-    """The algorithm `vae` and two models of the interface "autoencoder"."""
+    """The algorithms, the models of the interfaces "autoencoder" and "codec", and the latents."""
     return [
         Component(
             "algorithm",
@@ -34,5 +34,29 @@ def corelab_components() -> list[Component]:
             "convolutional encoder and decoder with residual blocks: better for each example, "
             "slower on a CPU",
             provides="autoencoder",
+        ),
+        Component(
+            "algorithm",
+            "vqvae",
+            "corelab_vae.vqvae:VQVAE",
+            "autoencoder whose codes are entries of a codebook, with a PixelCNN as their "
+            "distribution",
+            uses=("dataset", "codec"),
+            paper="van den Oord et al. 2017, Neural Discrete Representation Learning, "
+            "arXiv:1711.00937",
+        ),
+        Component(
+            "model",
+            "vq-conv",
+            "corelab_vae.vq_conv:VQConv",
+            "convolutional encoder and decoder with one grid of vectors or two",
+            provides="codec",
+        ),
+        Component(
+            "task",
+            "latents",
+            "corelab_vae.latents:Latents",
+            "the latents of a data set, as a finished run of an autoencoder has them",
+            provides="latents",
         ),
     ]
