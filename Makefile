@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: install demo test test-slow check lines api bench bench-rl docs clean
+.PHONY: install demo test test-slow check lines api bench bench-rl bench-gen docs clean
 
 install: $(READY)
 
@@ -44,6 +44,9 @@ bench: $(READY)
 
 bench-rl: $(READY) ## beside other libraries; benchmarks/peers.txt tells how to install them
 	$(BIN)/python benchmarks/rl.py
+
+bench-gen: $(READY) ## likewise for generative models
+	$(BIN)/python benchmarks/generative.py
 
 docs: $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"

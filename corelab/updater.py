@@ -149,6 +149,11 @@ class Updater:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was called."""
         self.optimizer.load_state_dict(state["optimizer"])
+        # to lie in memory as the weights do, on which the order of sums depends
+        for weight, kept in self.optimizer.state.items():
+            for name, value in kept.items():
+                if isinstance(value, Tensor) and value.shape == weight.shape:
+                    kept[name] = torch.empty_like(weight).copy_(value)
         if self.averaged is not self._weights:
             self.averaged.load_state_dict(state["averaged"])
         self._updates = state["updates"]

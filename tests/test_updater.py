@@ -50,7 +50,7 @@ def test_an_update_is_that_of_the_optimizer_alone() -> None:
     for x, y in batches(5):
         loss = (bare(x) - y).square().mean()
         adam.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         adam.step()
         assert updater(partial(squares, updater), x, y)[0] == loss
     assert torch.equal(weights(updater.module), weights(bare))
@@ -166,6 +166,30 @@ def test_channels_lie_last_in_the_weights_if_asked() -> None:
     net = nn.Conv2d(3, 4, 3)
     context.updater(net, torch.optim.SGD(net.parameters(), 0.1))
     assert net.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_restored_updater_goes_on_to_the_same_bits_where_channels_lie_last(tmp_path: Any) -> None:
+    def fresh() -> tuple[nn.Module, Updater]:
+        context = Context(0, CPU, 100, update=UpdateConfig(channels_last=True, ema=0.1, clip=0.1))
+        net = context.build(
+            lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 4, 3))
+        )
+        return net, context.updater(net, torch.optim.Adam(net.parameters(), 0.1, fused=True))
+
+    def go_on(updater: Updater, rows: Tensor) -> list[float]:
+        return [updater(lambda x: (updater.module(x).square().mean(),), x)[0].item() for x in rows]
+
+    x = torch.randn(8, 5, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    net, whole = fresh()
+    go_on(whole, x[:4])
+    save_tree(tmp_path / "state", whole.state_dict())
+    copy, resumed = fresh()
+    copy.load_state_dict(net.state_dict())
+    resumed.load_state_dict(load_tree(tmp_path / "state"))
+    moment = next(iter(resumed.optimizer.state.values()))["exp_avg"]
+    assert moment.is_contiguous(memory_format=torch.channels_last)
+    assert go_on(whole, x[4:]) == go_on(resumed, x[4:])
+    assert torch.equal(weights(whole.averaged), weights(resumed.averaged))
 
 
 def test_half_precision_asks_for_a_gpu() -> None:
