@@ -40,7 +40,6 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sinks.py
 	$(BIN)/python benchmarks/learning.py --only ppo/CartPole-v1
-	$(BIN)/python benchmarks/vae.py
 
 bench-rl: $(READY) ## beside other libraries; benchmarks/peers.txt tells how to install them
 	$(BIN)/python benchmarks/rl.py
