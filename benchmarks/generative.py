@@ -2,7 +2,7 @@
 
     python benchmarks/generative.py [table] [peers] [speed] [--seconds 600] [--samples 2000]
                                     [--task fashion-mnist] [--seed 0] [--only vae gan] [--rounds 3]
-                                    [--python .peers/bin/python] [--out results.jsonl]
+                                    [--python .peers/bin/python] [--out results.jsonl] [--pictures docs/algorithms]
     python benchmarks/generative.py --markdown results.jsonl
 
 `table` trains each family with its preset for so many CPU seconds on one core and measures it on
@@ -166,6 +166,7 @@ class Bench:
             seconds=o.seconds,
             samples=o.samples,
             fewer=FAMILIES[family].samples,
+            picture=str(o.pictures / f"{family}-{o.task}.png") if o.pictures else "",
         )
         fewer = found.pop("fewer", {})
         lines = [{"benchmark": "table", "family": family, "library": "corelab", **found}]
@@ -321,6 +322,8 @@ def main() -> None:
     python = HERE.parent / ".peers" / "bin" / "python"
     parser.add_argument("--python", type=Path, default=python, help="of the peers")
     parser.add_argument("--out", type=Path, help="append the lines to this file, too")
+    text = "write 64 samples of each of corelab's families into this folder"
+    parser.add_argument("--pictures", type=Path, help=text)
     parser.add_argument("--markdown", type=Path, help="print the tables of such a file and stop")
     options = parser.parse_args()
     if options.markdown:

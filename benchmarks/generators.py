@@ -4,7 +4,8 @@
 
 SETTINGS is JSON: `seconds`, the CPU seconds to train for, `seed`, and `samples`, how many images to
 draw afterwards (0 for none and no evaluation). For corelab it names `algorithm`, `task`, `model`
-and `options`, and perhaps in `fewer` another number of samples to measure; for a peer `data`, an
+and `options`, perhaps in `fewer` another number of samples to measure, and
+in `picture` a file for 64 of them; for a peer `data`, an
 .npz file with uint8 images `train` and `test`, `out`, an .npz file to write `samples` to, and
 perhaps a `batch_size` that is not its own. The last line is JSON: `images` trained on,
 `cpu_seconds` of training alone (without imports, set-up and evaluation), `parameters`, and what
@@ -23,6 +24,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,8 +89,10 @@ def corelab(s: dict[str, Any]) -> dict[str, Any]:
         found["parameters"] = parameters(*nets)
         if s["samples"]:
             clock = Clock()
-            algorithm.sample(64)
+            pictures = algorithm.sample(64)
             found["seconds_for_64"] = clock()
+            if s.get("picture"):
+                pictures.save(Path(s["picture"]))
             found |= numbers(algorithm.evaluate("test", quality=s["samples"]))
         if 0 < s.get("fewer", 0) < s["samples"]:
             found["fewer"] = numbers(algorithm.evaluate("test", n=100, quality=s["fewer"]))
