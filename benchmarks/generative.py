@@ -2,7 +2,8 @@
 
     python benchmarks/generative.py [table] [peers] [speed] [--seconds 600] [--samples 2000]
                                     [--task fashion-mnist] [--seed 0] [--only vae gan] [--rounds 3]
-                                    [--python .peers/bin/python] [--out results.jsonl] [--pictures docs/algorithms]
+                                    [--python .peers/bin/python] [--out results.jsonl]
+                                    [--pictures docs/algorithms]
     python benchmarks/generative.py --markdown results.jsonl
 
 `table` trains each family with its preset for so many CPU seconds on one core and measures it on

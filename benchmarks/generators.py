@@ -4,12 +4,11 @@
 
 SETTINGS is JSON: `seconds`, the CPU seconds to train for, `seed`, and `samples`, how many images to
 draw afterwards (0 for none and no evaluation). For corelab it names `algorithm`, `task`, `model`
-and `options`, perhaps in `fewer` another number of samples to measure, and
-in `picture` a file for 64 of them; for a peer `data`, an
-.npz file with uint8 images `train` and `test`, `out`, an .npz file to write `samples` to, and
-perhaps a `batch_size` that is not its own. The last line is JSON: `images` trained on,
-`cpu_seconds` of training alone (without imports, set-up and evaluation), `parameters`, and what
-else was measured.
+and `options`, perhaps in `fewer` another number of samples to measure, and in `picture` a file for
+64 of them; for a peer `data`, an .npz file with uint8 images `train` and `test`, `out`, an .npz
+file to write `samples` to, and perhaps a `batch_size` that is not its own. The last line is JSON:
+`images` trained on, `cpu_seconds` of training alone (without imports, set-up and evaluation),
+`parameters`, and what else was measured.
 
 pythae, diffusers and denoising-diffusion-pytorch run with the settings that their authors publish
 for pictures of this size; the DCGAN and the gated PixelCNN are written here as textbooks have them.
