@@ -99,7 +99,7 @@ def test_runs_lists_status_progress_and_best(corelab: Command) -> None:
     listing = corelab("runs").stdout
     assert "runs/vae" in listing
     assert "done" in listing
-    assert "eval/bits_per_dim" in listing
+    assert "eval/loss" in listing
     (row,) = json.loads(corelab("runs", "--json").stdout)
     assert row["status"] == "done"
     assert len(row["weights_sha256"]) == 64
