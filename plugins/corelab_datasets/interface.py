@@ -34,8 +34,8 @@ class Split:
         fits = x.dtype in (torch.uint8, torch.float32) and x.ndim == 4
         if not fits or (y.dtype, y.shape) != (torch.int64, x.shape[:1]):
             raise ValueError(
-                "Split takes images uint8 (latents float32) [N, channels, height, width] and labels "
-                "int64 [N], "
+                "Split takes images uint8 (latents float32) [N, channels, height, width] "
+                "and labels int64 [N], "
                 f"got {x.dtype} {list(x.shape)} and {y.dtype} {list(y.shape)}"
             )
 
