@@ -35,6 +35,7 @@ from corelab_diffusion.conditions import CONDITIONS, enlarged
 from corelab_diffusion.conditions import complete as completed
 from corelab_diffusion.denoiser import Denoiser, Variance, guided
 from corelab_diffusion.parametrisations import PARAMETRISATIONS
+from corelab_diffusion.presets import PRESETS
 from corelab_diffusion.samplers import (
     DETERMINISTIC,
     Denoise,
@@ -52,15 +53,6 @@ _BETWEEN = 8
 """How many pictures lead from one to the other."""
 _ODE_LEVELS = 100
 """Levels that the probability-flow equation is followed over."""
-_SMALL: Mapping[str, Any] = {
-    "steps": 130_000,
-    "model.channels": 32,
-    "model.patch": 2,
-    "model.attention": 0,
-    "algorithm.batch_size": 32,
-    "algorithm.lr": 2e-3,
-}
-"""For 28x28 grey pixels and some ten minutes of one thread."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +101,10 @@ class Diffusion(Saved):
     default_model: ClassVar[str] = "unet"
     default_steps: ClassVar[int] = 1_000_000
     update: ClassVar[UpdateConfig] = UpdateConfig(ema=0.05, clip=1.0, channels_last=True)
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
     best: ClassVar[str] = "min eval/loss"
     highlights: ClassVar[tuple[str, ...]] = ("train/loss", "eval/loss", "eval/bits_per_dim")
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "digits": {"steps": 40_000, "model.channels": 16, "model.blocks": 1, "algorithm.lr": 4e-3},
-        "fashion-mnist": _SMALL,
-        "mnist": _SMALL,
-        "images": {"steps": 2_000_000, "model.multiples": (1, 2, 2), "model.attention": 2},
-    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     saved: ClassVar[tuple[str, ...]] = ("denoiser", "updater", "progress")
 
@@ -161,13 +149,14 @@ class Diffusion(Saved):
             group["lr"] = config.lr * rising * (1 + math.cos(math.pi * done)) / 2
 
         indices = minibatch(len(self._train), config.batch_size, self.progress, self._order)
-        images, labels = self._train.take(context.shard(indices))
+        images, labels = self._train.take(indices)
         y, labels = self._data(images), labels.to(context.device)
-        generator = context.generator("noise")
+        generator = context.generator("noise", shared=True)
         noise = self._noise(y, generator)
         chance = torch.rand(len(y), generator=generator, device=context.device)
         labels = labels.masked_fill(chance < config.label_dropout, self._nobody)
-        losses = self.updater(self._losses, y, *noise, labels if config.conditional else None)
+        batch = y, *noise, labels if config.conditional else None
+        losses = self.updater(self._losses, *map(context.shard, batch))
         self.progress += config.batch_size
         return dict(zip(("loss", "error", "bits_per_dim"), losses, strict=False))
 

@@ -43,7 +43,7 @@ def corelab_components() -> list[Component]:
             "distribution",
             uses=("dataset", "codec"),
             paper="van den Oord et al. 2017, Neural Discrete Representation Learning, "
-            "arXiv:1711.00937",
+            "arXiv:1711.00937; with two levels Razavi et al. 2019, arXiv:1906.00446",
         ),
         Component(
             "model",
@@ -58,5 +58,7 @@ def corelab_components() -> list[Component]:
             "corelab_vae.latents:Latents",
             "the latents of a data set, as a finished run of an autoencoder has them",
             provides="latents",
+            paper="Rombach et al. 2022, High-Resolution Image Synthesis with Latent Diffusion "
+            "Models, arXiv:2112.10752",
         ),
     ]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from corelab import Context
 
 
 def straight_through(z: Tensor, e: Tensor) -> Tensor:
@@ -52,21 +57,29 @@ class Codebook(nn.Module):
         return F.embedding(k, self.e).movedim(-1, 1)
 
     @torch.no_grad()
-    def learn(self, z: Tensor, k: Tensor, generator: torch.Generator) -> Tensor:
-        """Move to the vectors Z [N, d, h, w], of which the entries K [N, h, w] were the nearest.
+    def learn(self, z: Tensor, k: Tensor, generator: torch.Generator, context: Context) -> Tensor:
+        """Move to the vectors Z [N, d, h, w], of which the entries K [N, h, w] were the nearest,
+        and to those that the other processes have.
 
-        Returns how many were nearest to each entry, [K] (appendix A.1; GENERATOR draws the places
-        where dead entries are brought to life).
+        Returns how many were nearest to each entry, [K] (appendix A.1; GENERATOR, a shared one,
+        draws the places where dead entries are brought to life).
         """
         vectors, numbers = z.movedim(1, -1).flatten(0, -2), k.flatten()
         n = torch.bincount(numbers, minlength=len(self.e)).to(vectors)
         sums = torch.zeros_like(self.sums).index_add_(0, numbers, vectors)
+        world, here = context.world, len(vectors)
+        shape = len(self.e), 1
+        places = torch.randint(world * here, shape, generator=generator, device=z.device)
+        places -= context.rank * here
+        mine = (places >= 0) & (places < here)
+        reborn = vectors[places.clamp(0, here - 1).squeeze(1)] * mine
+        context.average((n, sums, reborn))
+        n, sums, reborn = n * world, sums * world, reborn * world
         self.counts.lerp_(n, 1 - self.decay)  # N_i
         self.sums.lerp_(sums, 1 - self.decay)  # m_i
         average = self.counts.mean()
         dead = self.counts <= self.revive * average
-        places = torch.randint(len(vectors), dead.shape, generator=generator, device=z.device)
         self.counts.copy_(torch.where(dead, average, self.counts))
-        self.sums.copy_(torch.where(dead[:, None], average * vectors[places], self.sums))
+        self.sums.copy_(torch.where(dead[:, None], average * reborn, self.sums))
         self.e.copy_(self.sums / self.counts[:, None])  # m_i / N_i
         return n

@@ -108,6 +108,7 @@ class VAE(Saved):
     }
 
     update: ClassVar[UpdateConfig] = UpdateConfig()
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     saved: ClassVar[tuple[str, ...]] = ("net", "updater", "progress")
 
@@ -136,9 +137,10 @@ class VAE(Saved):
             group["lr"] = config.lr * (1 + math.cos(math.pi * done)) / 2
 
         indices = minibatch(len(self._train), config.batch_size, self.progress, self._order)
-        generator = context.generator("noise")
-        x, y = self._observe(self._train, context.shard(indices), generator)
-        loss, nll, kl = self.updater(self._losses, x, self._noise(len(x), generator), y)
+        generator = context.generator("noise", shared=True)
+        x, y = self._observe(self._train, indices, generator)
+        batch = x, self._noise(len(x), generator), y
+        loss, nll, kl = self.updater(self._losses, *map(context.shard, batch))
         self.progress += config.batch_size
         return self._figures(loss, nll, kl)
 

@@ -114,6 +114,7 @@ class VQVAE(Saved):
     }
 
     update: ClassVar[UpdateConfig] = UpdateConfig()
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     saved: ClassVar[tuple[str, ...]] = (
         "autoencoder",
@@ -182,13 +183,13 @@ class VQVAE(Saved):
     def _learn_codes(self, images: Tensor) -> dict[str, SupportsFloat]:
         x = scaled(images.to(self.context.device))
         loss, nll, commitment = self.updater(self._losses, x)
-        generator = self.context.generator("codebook")
+        generator = self.context.generator("codebook", shared=True)
         pieces, self._coded = self._coded, []
         counts = []
         for level in range(self.config.levels):
             z = torch.cat([coded.z[level].detach() for coded in pieces])
             k = torch.cat([coded.k[level] for coded in pieces])
-            counts.append(self.autoencoder.book(level).learn(z, k, generator))
+            counts.append(self.autoencoder.book(level).learn(z, k, generator, self.context))
         return {
             "loss": loss,
             "reconstruction_nats": nll,

@@ -9,7 +9,9 @@ from corelab_vae.quantised import LIKELIHOOD, QuantisedAutoencoder
 from corelab_vae.quantiser import Codebook, perplexity, straight_through
 from corelab_vae.vq_conv import VQConv
 
-from corelab import ConfigError, PluginError
+from corelab import ConfigError, Context, PluginError
+
+ALONE = Context(0, torch.device("cpu"), 1)
 
 
 def vectors(*shape, seed=0):
@@ -90,7 +92,7 @@ def test_entries_are_moving_averages_of_the_vectors_nearest_to_them():
     for seed in range(5):
         z = vectors(8, 3, 2, 2, seed=seed)
         k = torch.arange(32).reshape(8, 2, 2) % 3 // 2  # 22 of the first, 10 of the second
-        codes.learn(z, k, generator)
+        codes.learn(z, k, generator, ALONE)
         flat = z.movedim(1, -1).reshape(-1, 3)
         for i in (0, 1):
             own = flat[k.flatten() == i]
@@ -104,7 +106,7 @@ def test_with_one_entry_it_is_the_mean_of_what_was_seen():
     codes = book(entries=1, decay=0.5)
     z = vectors(4, 3, 2, 2)
     for _ in range(3):
-        codes.learn(z, codes.nearest(z), torch.Generator().manual_seed(0))
+        codes.learn(z, codes.nearest(z), torch.Generator().manual_seed(0), ALONE)
     assert torch.allclose(codes.e[0], z.mean((0, 2, 3)), atol=1e-6)
 
 
@@ -115,7 +117,7 @@ def test_a_dead_entry_comes_to_life_at_a_vector_of_the_batch():
     for seed in range(60):
         z = vectors(4, 3, 4, 4, seed=seed)
         k = codes.nearest(z)
-        codes.learn(z, k, generator)
+        codes.learn(z, k, generator, ALONE)
     assert (codes.e.norm(dim=1) < 5).all()
     assert len(codes.nearest(vectors(64, 3, 4, 4, seed=99)).unique()) == 6
 
@@ -124,11 +126,12 @@ def test_without_revival_a_dead_entry_stays_dead():
     codes = book(entries=2, revive=0.0)
     z = vectors(2, 3, 2, 2)
     generator = torch.Generator().manual_seed(0)
-    codes.learn(z, torch.zeros(2, 2, 2, dtype=torch.int64), generator)  # 1 begins somewhere in z
+    k = torch.zeros(2, 2, 2, dtype=torch.int64)
+    codes.learn(z, k, generator, ALONE)  # 1 begins somewhere in z
     begun = codes.e[1].clone()
     assert any(torch.equal(begun, v) for v in z.movedim(1, -1).reshape(-1, 3))
     for _ in range(20):
-        codes.learn(z, torch.zeros(2, 2, 2, dtype=torch.int64), generator)
+        codes.learn(z, k, generator, ALONE)
     assert torch.allclose(codes.e[1], begun, atol=1e-5)
     assert torch.allclose(codes.e[0], z.mean((0, 2, 3)), atol=1e-5)
 
