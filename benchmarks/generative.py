@@ -331,6 +331,8 @@ def main() -> None:
         print(markdown([json.loads(line) for line in options.markdown.read_text().splitlines()]))
         return
     torch.set_num_threads(1)
+    if options.pictures:
+        options.pictures.mkdir(parents=True, exist_ok=True)
     of_task = resolve("vae", task=options.task)
     task = of_task.plugins.load(of_task.task)(of_task.options.task)
     lines: list[dict[str, Any]] = []
