@@ -54,6 +54,21 @@ def corelab_components() -> list[Component]:
         ),
         Component(
             "task",
+            "tptp",
+            "corelab_envs.theorem.task:TPTPTask",
+            "proving theorems: connection tableaux for TPTP problems, of one's own or corelab's",
+            provides="environment",
+            paper="Kaliszyk, Urban, Michalewski and Olšák 2018, Reinforcement Learning of Theorem "
+            "Proving, arXiv:1805.07563",
+        ),
+        Component(
+            "verb",
+            "prove",
+            "corelab_envs.theorem.verb:prove",
+            "search for a proof of a TPTP problem",
+        ),
+        Component(
+            "task",
             "pettingzoo-game",
             "corelab_envs.pettingzoo_game:PettingZooGame",
             "a turn-based game for two from PettingZoo, by its module; searched by copying it",

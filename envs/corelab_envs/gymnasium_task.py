@@ -28,6 +28,7 @@ _REGISTERED_BY = {
     "MinAtar/": "minatar.gym",
     "MiniGrid-": "minigrid",
     "BabyAI-": "minigrid",
+    "corelab/": "corelab_envs.registry",
 }
 """The modules that register the ids with these beginnings."""
 _PIP = {

@@ -1,0 +1,1 @@
+"""Proving theorems: first-order problems, connection tableaux, and proofs that are checked."""

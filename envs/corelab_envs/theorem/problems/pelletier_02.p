@@ -1,0 +1,3 @@
+% Domain   : Pelletier's problem 2
+% Status   : Theorem
+fof(goal, conjecture, ~ ~ p <=> p).

@@ -1,0 +1,3 @@
+% Domain   : Pelletier's problem 8
+% Status   : Theorem
+fof(goal, conjecture, ((p => q) => p) => p).

@@ -1,0 +1,3 @@
+% Domain   : Pelletier's problem 15
+% Status   : Theorem
+fof(goal, conjecture, (p => q) <=> (~ p | q)).

@@ -1,0 +1,6 @@
+% Domain   : set theory
+% Status   : Theorem
+fof(subset, axiom, ! [A, B] : (subset(A, B) <=> ! [X] : (in(X, A) => in(X, B)))).
+fof(union, axiom, ! [A, B, X] : (in(X, union(A, B)) <=> (in(X, A) | in(X, B)))).
+fof(intersection, axiom, ! [A, B, X] : (in(X, intersection(A, B)) <=> (in(X, A) & in(X, B)))).
+fof(goal, conjecture, ! [A, B, C] : subset(intersection(A, union(B, C)), union(intersection(A, B), intersection(A, C)))).

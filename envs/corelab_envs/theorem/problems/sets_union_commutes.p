@@ -1,0 +1,6 @@
+% Domain   : set theory
+% Status   : Theorem
+fof(subset, axiom, ! [A, B] : (subset(A, B) <=> ! [X] : (in(X, A) => in(X, B)))).
+fof(union, axiom, ! [A, B, X] : (in(X, union(A, B)) <=> (in(X, A) | in(X, B)))).
+fof(extensionality, axiom, ! [A, B] : ((subset(A, B) & subset(B, A)) => A = B)).
+fof(goal, conjecture, ! [A, B] : union(A, B) = union(B, A)).

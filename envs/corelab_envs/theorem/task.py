@@ -1,0 +1,81 @@
+"""The task "tptp" of the interface "environment": proving theorems."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from corelab import require
+from corelab_envs.theorem.clausify import Form
+from corelab_envs.theorem.environment import ConnectionEnv, Options
+from corelab_envs.theorem.problem_set import Part
+from corelab_envs.vector import Copies, Copy
+
+
+class TPTPTask:
+    """Connection tableaux for the problems of a folder.
+
+    It is learned from nine tenths of them, and measured on the last. See `ProblemSet` for which
+    those are; what `environment.Options` calls them, the options here do, too.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of theorem proving."""
+
+        path: str | None = None
+        """A TPTP file, or a folder of files `*.p`; none takes the problems that corelab has."""
+        dev_path: str | None = None
+        """A folder to be measured on; none splits the problems of the first."""
+        num_envs: int | None = None
+        """How many copies are learned from side by side; none leaves it to the algorithm."""
+        form: Form = "none"
+        """Where parts of formulas get names: in the conjecture, nowhere (none), or all over."""
+        conj: bool = True
+        """Begin with clauses of the conjecture, if there is one."""
+        eager: bool = False
+        """Make reductions that bind variables without asking."""
+        max_inferences: int = 100
+        """Truncate episodes after this many actions."""
+        max_actions: int = 32
+        """How many inferences can be chosen from; those beyond are not offered."""
+        state_features: int = 256
+        """How many numbers tell the state."""
+        action_features: int = 32
+        """How many numbers tell each action."""
+
+    name = "tptp"
+    video = False
+    fps = 2.0
+
+    def __init__(self, config: Config, measured: bool = False) -> None:
+        value = config.num_envs
+        require(value is None or value >= 1, "task.num_envs", value, "at least 1")
+        self.config = config
+        self.num_envs = config.num_envs
+        options = asdict(config)
+        del options["num_envs"], options["dev_path"]
+        part: Part = "dev" if measured else "train"
+        if config.dev_path is not None:
+            part = "all"
+            if measured:
+                options["path"] = config.dev_path
+        self._options = Options(**options, part=part)
+        self._options.problems()  # so that what is missing is told before anything begins
+        if not measured:
+            TPTPTask(config, measured=True)
+        self.single_observation_space = self._options.observation_space()
+        self.single_action_space = self._options.action_space()
+
+    @property
+    def measured(self) -> TPTPTask:
+        """The same, with the problems that are not learned from."""
+        return TPTPTask(self.config, measured=True)
+
+    def make(self, num_envs: int, seed: int, *, render: bool = False) -> Copies:
+        """NUM_ENVS copies whose every random choice follows from SEED."""
+        options = asdict(self._options)
+        copies = [
+            Copy(ConnectionEnv(**options), self.name, seed, index, replays=True)
+            for index in range(num_envs)
+        ]
+        return Copies(copies, self.name)
