@@ -6,10 +6,13 @@ import re
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+from corelab.deprecation import Deprecated
 from corelab.errors import PluginError, hint
 
-Kind = Literal["algorithm", "model", "task"]
+Kind = Literal["algorithm", "model", "task", "verb"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+PARTS: tuple[Kind, ...] = ("algorithm", "model", "task")
+"""What an experiment is made of: classes with options. A verb is a function."""
 
 
 @dataclass(frozen=True)
@@ -17,11 +20,12 @@ class Component:
     """One thing that a plugin offers. Nothing it names is imported until it is used."""
 
     kind: Kind
-    """`"algorithm"`, `"model"` or `"task"`."""
+    """`"algorithm"`, `"model"`, `"task"`, or `"verb"`: a verb of the command line."""
     name: str
     """What people type, such as `ppo`."""
     target: str
-    """Where the class is: `"module:Class"`."""
+    """Where the class is: `"module:Class"`. Of a verb: the function, called with the words behind
+    the verb as a list of str, that returns the exit code."""
     summary: str
     """One line for listings."""
     provides: str = ""
@@ -35,11 +39,17 @@ class Component:
     """Of a task with a pattern: names that work, for listings and hints."""
     paper: str = ""
     """The source: authors, year, title."""
+    deprecated: Deprecated | None = None
+    """Of a name that is going to be removed: since when, and what to use instead."""
 
     def __post_init__(self) -> None:
         """PluginError for what could not be listed or found."""
         called = f"component {self.name!r}"
+        if not isinstance(self.deprecated, Deprecated | None):
+            raise PluginError(f"{called}: {self.deprecated!r} is not a corelab.Deprecated")
         for field in fields(self):
+            if field.name == "deprecated":
+                continue
             value, several = getattr(self, field.name), field.name in ("uses", "examples")
             parts = value if several and isinstance(value, tuple) else (value,)
             if several != isinstance(value, tuple) or not all(isinstance(p, str) for p in parts):
@@ -49,7 +59,7 @@ class Component:
             raise PluginError(f"{called}: there is no kind {self.kind!r}; {hint(self.kind, KINDS)}")
         if ":" not in self.target:
             raise PluginError(f'{called}: the target {self.target!r} is not "module:Class"')
-        if self.kind != "algorithm" and not self.provides:
+        if self.kind in ("model", "task") and not self.provides:
             raise PluginError(f"{called}: say which interface the {self.kind} provides")
         try:
             re.compile(self.pattern)

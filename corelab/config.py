@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import itertools
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
 
+from corelab.deprecation import RENAMED, Deprecated
 from corelab.errors import ConfigError, hint
 
 
@@ -34,6 +36,8 @@ class Option:
     type: Any
     default: Any
     help: str
+    formerly: Mapping[str, Deprecated] = dataclasses.field(default_factory=dict)
+    """Former names, dotted."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Assignment:
 def options(config: type, prefix: str = "") -> Iterator[Option]:
     """Every option of the dataclass CONFIG, nested ones by their dotted names."""
     hints, sentences = typing.get_type_hints(config, include_extras=False), field_help(config)
+    renamed: Mapping[str, Deprecated] = getattr(config, RENAMED, {})
     for field in dataclasses.fields(config):
         kind, name = hints[field.name], prefix + _shown(field)
         if dataclasses.is_dataclass(kind):
@@ -56,7 +61,8 @@ def options(config: type, prefix: str = "") -> Iterator[Option]:
             default = field.default
             if field.default_factory is not dataclasses.MISSING:
                 default = field.default_factory()
-            yield Option(name, kind, default, sentences.get(field.name, ""))
+            former = {prefix + k: d for k, d in renamed.items() if prefix + d.instead == name}
+            yield Option(name, kind, default, sentences.get(field.name, ""), former)
 
 
 def _shown(field: dataclasses.Field[Any]) -> str:
@@ -80,6 +86,7 @@ def field_help(config: type) -> dict[str, str]:
     return {k: text for base in reversed(config.__mro__) for k, text in _own_help(base).items()}
 
 
+@functools.cache
 def _own_help(config: type) -> dict[str, str]:
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(config))).body[0]
@@ -140,7 +147,8 @@ def from_mapping(
     values: Mapping[str, Any], known: Mapping[str, Option], source: str
 ) -> Iterator[Assignment]:
     """Assignments from nested or dotted VALUES. ConfigError for an unknown key or a wrong type."""
-    for name, value in _flatten(values):
+    for written, value in flatten(values):
+        name = _current(written, known, source)
         if name not in known:
             raise ConfigError(f"{source}: there is no option {name!r}; {hint(name, known)}")
         try:
@@ -151,10 +159,21 @@ def from_mapping(
             ) from None
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _current(name: str, known: Mapping[str, Option], source: str) -> str:
+    """What the option that SOURCE calls NAME is called now."""
+    for option in known.values():
+        if name in option.formerly and name not in known:
+            now = dataclasses.replace(option.formerly[name], instead=option.name)
+            now.warn(f"{source}: the option {name}", stacklevel=2)
+            return option.name
+    return name
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The nested VALUES by their dotted names."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 
@@ -184,12 +203,12 @@ def from_command_line(argv: Sequence[str], known: Mapping[str, Option]) -> Itera
         if not flag.startswith("--"):
             raise ConfigError(f"{source}: {flag!r} belongs to no option")
         flag, equals, value = flag.partition("=")
-        name = flag[2:].replace("-", "_")
+        name = _current(flag[2:].replace("-", "_"), known, source)
         given = [value] if equals else []
         while not equals and words and not words[0].startswith("--"):
             given.append(words.pop(0))
         head, dot, last = name.rpartition(".")
-        positive = f"{head}{dot}{last.removeprefix('no_')}"
+        positive = _current(f"{head}{dot}{last.removeprefix('no_')}", known, source)
         if name not in known and positive in known and known[positive].type is bool:
             if given:
                 raise ConfigError(f"{source}: {flag} takes no value, got {' '.join(given)!r}")

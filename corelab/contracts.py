@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, SupportsFloat, runtime_checkable
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
     from corelab.context import Context
 
 Split = Literal["validation", "test"]
@@ -29,8 +31,9 @@ class Media(Protocol):
 class Task(Protocol):
     """What is learned from."""
 
-    Config: ClassVar[type]
-    """Frozen dataclass: the options, with a sentence under each field."""
+    @property
+    def Config(self) -> type[DataclassInstance]:  # noqa: N802 - a class, as an attribute of a class
+        """Frozen dataclass: the options, with a sentence under each field."""
 
     def __init__(self, config: Any) -> None:
         """Open it, or raise `DataError` with one sentence."""
@@ -39,8 +42,9 @@ class Task(Protocol):
 class Model(Protocol):
     """Builds a network for given shapes: called as `model(...)` by the algorithm."""
 
-    Config: ClassVar[type]
-    """Frozen dataclass: the options, with a sentence under each field."""
+    @property
+    def Config(self) -> type[DataclassInstance]:  # noqa: N802 - a class, as an attribute of a class
+        """Frozen dataclass: the options, with a sentence under each field."""
 
     def __init__(self, config: Any, *shapes: Any, **named_shapes: Any) -> None:
         """Build it, or raise `PluginError` with one sentence if the shapes do not fit."""
@@ -50,11 +54,18 @@ class Algorithm(Protocol):
     """Learns, one step at a time. The core owns the loop, the logs, the files and the machine.
 
     If it also has `update: ClassVar[UpdateConfig]`, its users get the options `update.*` with these
-    defaults, and `context.updater` does what they say.
+    defaults, and `context.updater` does what they say. With `rolls_out: ClassVar[bool] = True` it
+    steps its environments in `context.pool`, and `--rollout-workers` is for it. With
+    `sharded: ClassVar[tuple[str, ...]] = ("batch_size",)`, its options that N processes divide
+    among themselves, it can learn in several of them (`--workers`): it takes its part by
+    `context.shard`, and `context.average` makes one gradient of theirs. `exact: ClassVar[bool] =
+    False` admits that a seed does not repeat its runs, nor a resume continue them, to the last bit.
     """
 
-    Config: ClassVar[type]
-    """Frozen dataclass: the options, with a sentence under each field."""
+    @property
+    def Config(self) -> type[DataclassInstance]:  # noqa: N802 - a class, as an attribute of a class
+        """Frozen dataclass: the options, with a sentence under each field."""
+
     unit: ClassVar[str]
     """What `progress` counts, in the plural: "env steps", "examples"."""
     default_task: ClassVar[str]

@@ -10,6 +10,7 @@ CorelabError
 ├── RunError          a run directory
 │   └── CheckpointError   what is saved in it
 ├── StorageError      the disk
+├── ClusterError      Ray, or a machine of its cluster
 └── DivergedError     the numbers stopped being finite
 """
 
@@ -45,6 +46,10 @@ class CheckpointError(RunError):
 
 class StorageError(CorelabError):
     """The disk refused to take what had to be written."""
+
+
+class ClusterError(CorelabError):
+    """Ray, or a machine of its cluster, is not as a run needs it."""
 
 
 class DivergedError(CorelabError):

@@ -15,7 +15,7 @@ its functions with `hookimpl`:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import pluggy
 
@@ -27,8 +27,77 @@ if TYPE_CHECKING:
 API = (1, 0)
 """(major, minor). A plugin runs when its major is the same and its minor is not larger."""
 
-hookimpl = pluggy.HookimplMarker("corelab")
 hookspec = pluggy.HookspecMarker("corelab")
+_mark = pluggy.HookimplMarker("corelab")
+
+
+class _Components(Protocol):
+    def __call__(self) -> Iterable[Component]: ...
+
+
+class _Run(Protocol):
+    def __call__(self, *, run: Run) -> None: ...
+
+
+class _RunProgress(Protocol):
+    def __call__(self, *, run: Run, progress: int) -> None: ...
+
+
+class _RunMetrics(Protocol):
+    def __call__(self, *, run: Run, progress: int, metrics: Mapping[str, float]) -> None: ...
+
+
+class _RunMedia(Protocol):
+    def __call__(self, *, run: Run, progress: int, media: Mapping[str, Media]) -> None: ...
+
+
+class _RunLogged(Protocol):
+    def __call__(
+        self,
+        *,
+        run: Run,
+        progress: int,
+        metrics: Mapping[str, float],
+        media: Mapping[str, Media],
+    ) -> None: ...
+
+
+class _RunEnded(Protocol):
+    def __call__(self, *, run: Run, error: BaseException | None) -> None: ...
+
+
+class Index(Protocol):
+    """To a type checker, the index module of a plugin: `index: Index = my_plugin`."""
+
+    @property
+    def corelab_api(self) -> tuple[int, int]: ...  # noqa: D102
+    def corelab_components(self) -> Iterable[Component]: ...  # noqa: D102
+
+
+class Sink(Protocol):
+    """Likewise a module with all hooks of a run, none of them misspelt."""
+
+    @property
+    def corelab_run_started(self) -> _Run: ...  # noqa: D102
+    @property
+    def corelab_run_logged(self) -> _RunLogged: ...  # noqa: D102
+    @property
+    def corelab_run_ended(self) -> _RunEnded: ...  # noqa: D102
+
+
+_Hook = TypeVar(
+    "_Hook",
+    bound=_Components | _Run | _RunProgress | _RunMetrics | _RunMedia | _RunLogged | _RunEnded,
+)
+
+
+def hookimpl(function: _Hook) -> _Hook:
+    """Mark FUNCTION, whose name is that of a hook, as what this plugin does there.
+
+    Its parameters are found by their names and may be left out; a type checker knows those that
+    leave out metrics, media or both, and any that end with `**_: object`.
+    """
+    return _mark(function)
 
 
 @hookspec

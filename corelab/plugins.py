@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import os
 import random
 import re
@@ -11,6 +12,7 @@ import sys
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -33,6 +35,8 @@ class Plugin:
     name: str
     distribution: str
     version: str
+    module: str = ""
+    """Its index."""
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version}".strip()
@@ -74,12 +78,18 @@ class Plugins:
         self.sinks: dict[Plugin, str] = {}
         """Plugins that listen to runs, each with its summary."""
         self.broken: dict[Plugin, str] = {}
+        self.disallowed: list[Plugin] = []
+        """Plugins that the list of those allowed does not name; they are not imported."""
         self._manager = pluggy.PluginManager("corelab")
         self._manager.add_hookspecs(hooks)
         self._manager_names: dict[str, Plugin] = {}
         found = entry_points(group=GROUP) if entries is None else entries
-        listed = [(e, Plugin(e.name, *identify(e.dist))) for e in found]
-        for entry, plugin in _allowed(sorted(listed, key=lambda both: both[0].name)):
+        listed = {Plugin(e.name, *identify(e.dist), e.module): e for e in found}
+        allowed = _allowed(listed)
+        for plugin, entry in sorted(listed.items(), key=lambda both: both[0].name):
+            if plugin not in allowed:
+                self.disallowed.append(plugin)
+                continue
             try:
                 self._add(entry, plugin)
             except (Exception, SystemExit) as error:  # whatever a plugin does wrong stays its own
@@ -101,13 +111,7 @@ class Plugins:
                 f"{hooks.API[0]}.{hooks.API[1]}: "
                 + ("upgrade corelab-ml" if newer else f"upgrade {plugin.distribution}")
             )
-        known = {n for n in vars(hooks) if n.startswith("corelab_")}
-        for name, value in vars(module).items():
-            if name.startswith("corelab_") and callable(value):
-                if name not in known:
-                    raise PluginError(f"there is no hook {name}; {hint(name, known, 'hooks')}")
-                if not hasattr(value, "corelab_impl"):
-                    raise PluginError(f"{name} is not marked with @hookimpl, so it is never called")
+        _check_hooks(module)
         key = f"{plugin.distribution}:{plugin.name}"
         if self._manager.has_plugin(key):
             raise PluginError(f"{plugin.distribution} has two plugins called {plugin.name!r}")
@@ -155,13 +159,15 @@ class Plugins:
         if not found:
             others = self._matching(kind, name, None)
             misfit = self._misfit(others[0], bare, user) if others and user else ""
-            raise PluginError(misfit or self._unknown(kind, bare, user))
+            raise PluginError(misfit or self.unknown(kind, bare, self.names(kind, user)))
         if len(found) > 1:
             owners = " and ".join(sorted({str(o.plugin) for o in found}))
             ways = " or ".join(self.shortest(o, bare, user) for o in found)
             raise PluginError(
                 f"{kind} {name!r} is offered by {owners}: say which one you mean: {ways}"
             )
+        if deprecated := found[0].component.deprecated:
+            deprecated.warn(f"the {kind} {bare!r} of {found[0].plugin}", stacklevel=2)
         return found[0]
 
     def shortest(self, offer: Offer, name: str, user: Offer | None) -> str:
@@ -199,8 +205,8 @@ class Plugins:
             return owners[_canonical(prefix)], rest
         return "", name
 
-    def _unknown(self, kind: Kind, name: str, user: Offer | None) -> str:
-        known = self.names(kind, user)
+    def unknown(self, kind: Kind, name: str, known: Iterable[str]) -> str:
+        """The sentence for a NAME that is none of those KNOWN."""
         sentence = f"there is no {kind} {name!r}: {hint(name, known, 'installed')}"
         if self.broken and "did you mean" not in sentence:
             plugin, why = next(iter(self.broken.items()))
@@ -230,7 +236,10 @@ class Plugins:
         ]
 
     def load(self, offer: Offer) -> Any:
-        """The class behind OFFER. PluginError if it cannot be imported or is not what it says."""
+        """The class (of a verb: the function) behind OFFER.
+
+        PluginError if it cannot be imported or is not what it says.
+        """
         c = offer.component
         module, _, attribute = c.target.partition(":")
         what = f"{c.kind} {c.name!r} of {offer.plugin}"
@@ -241,6 +250,10 @@ class Plugins:
             raise PluginError(f"{what} cannot be loaded: {one_line(error)}") from error
         finally:
             random.setstate(drawn)
+        if c.kind == "verb":
+            if not callable(loaded):
+                raise PluginError(f"{what} cannot be used: {attribute} is not a function")
+            return loaded
         promised = getattr(contracts, c.kind.capitalize())
         names = [*promised.__annotations__, *(n for n in vars(promised) if not n.startswith("_"))]
         missing = [n for n in names if n != "progress" and not hasattr(loaded, n)]
@@ -275,22 +288,37 @@ class Plugins:
                     report(plugin, f"the sink {plugin.name!r} {why}")
 
 
+def _check_hooks(module: ModuleType) -> None:
+    """PluginError for what MODULE meant to be called, and never would be."""
+    known = {n for n in vars(hooks) if n.startswith("corelab_")}
+    for name, value in vars(module).items():
+        if name.startswith("corelab_") and callable(value):
+            if name not in known:
+                raise PluginError(f"there is no hook {name}; {hint(name, known, 'hooks')}")
+            if not hasattr(value, "corelab_impl"):
+                raise PluginError(f"{name} is not marked with @hookimpl, so it is never called")
+            told = inspect.signature(getattr(hooks, name)).parameters
+            for p in inspect.signature(value).parameters.values():
+                if p.name not in told and p.default is p.empty and p.kind is not p.VAR_KEYWORD:
+                    has = ", ".join(told) or "none"
+                    raise PluginError(f"{name} has no parameter {p.name!r}: it has {has}")
+
+
 def _canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def _allowed(
-    listed: list[tuple[EntryPoint, Plugin]],
-) -> list[tuple[EntryPoint, Plugin]]:
+def _allowed(listed: Iterable[Plugin]) -> set[Plugin]:
+    """Those of the plugins LISTED that may be imported. ConfigError if one allowed is not there."""
     allow = os.environ.get(ALLOW)
     if allow is None:
-        return listed
+        return set(listed)
     names = {_canonical(name.strip()) for name in allow.split(",") if name.strip()}
-    answers = {p: {_canonical(p.name), _canonical(p.distribution)} for _, p in listed}
+    answers = {p: {_canonical(p.name), _canonical(p.distribution)} for p in listed}
     known = {name for both in answers.values() for name in both}
     for name in sorted(names - known):
         raise ConfigError(f"{ALLOW} allows {name!r}, which is not installed; {hint(name, known)}")
-    return [(entry, plugin) for entry, plugin in listed if answers[plugin] & names]
+    return {plugin for plugin in listed if answers[plugin] & names}
 
 
 def warn(text: str) -> None:

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+from breakages import MODULES
+
 import corelab
-import corelab.testing
-from corelab import cli, components, errors, hooks, plugins, runs
+from corelab import cli, components, plugins, runs
 
 SNAPSHOT = Path(__file__).with_name("api.txt")
 
@@ -23,7 +26,9 @@ SNAPSHOT = Path(__file__).with_name("api.txt")
 def describe(name: str, value: Any) -> Iterator[str]:
     """NAME with its signature, and the public members of a class."""
     if not inspect.isclass(value):
-        yield f"{name}{inspect.signature(value)}" if callable(value) else f"{name} = {value!r}"
+        kind = "hook " if hasattr(value, "corelab_spec") else ""
+        shown = str(inspect.signature(value)) if inspect.isroutine(value) else f" = {value!r}"
+        yield f"{kind}{name}{shown}"
         return
     bases = ", ".join(b.__name__ for b in value.__bases__ if b is not object)
     yield f"class {name}({bases})"
@@ -36,7 +41,7 @@ def describe(name: str, value: Any) -> Iterator[str]:
             if not member.startswith("_"):
                 yield f"    {name}.{member}: {kind}"
     for member, content in vars(value).items():
-        if member.startswith("_") and member != "__init__":
+        if member.startswith("_") and member not in ("__init__", "__call__"):
             continue
         if isinstance(content, property):
             yield f"    {name}.{member} -> {content.fget.__annotations__.get('return')}"
@@ -45,24 +50,31 @@ def describe(name: str, value: Any) -> Iterator[str]:
 
 
 def interface() -> list[str]:
-    """Every public name, hook, constant and verb."""
+    """Every public name, hook, constant and verb, with its signature."""
     lines = [f"API = {corelab.API}", f"FORMAT = {runs.FORMAT}", f"KINDS = {components.KINDS}"]
     lines += [f"GROUP = {plugins.GROUP!r}", f"ALLOW = {plugins.ALLOW!r}"]
     lines += [f"VERBS = {', '.join(cli.VERBS)}"]
-    for name in corelab.__all__:
-        if name != "API":
-            lines += describe(name, getattr(corelab, name))
-    for name, value in vars(hooks).items():
-        if name.startswith("corelab_"):
-            lines += describe(f"hook {name}", value)
-    lines += describe("corelab.testing.check_plugin", corelab.testing.check_plugin)
-    lines += describe("corelab.testing.Result", corelab.testing.Result)
-    lines += [
-        f"{e.__name__} is a CorelabError"
-        for e in vars(errors).values()
-        if inspect.isclass(e) and issubclass(e, errors.CorelabError)
-    ]
+    for path in MODULES:
+        module = importlib.import_module(path)
+        lines.append(f"module {path}")
+        for name in public(module):
+            lines += describe(name, getattr(module, name))
     return lines
+
+
+def public(module: ModuleType) -> list[str]:
+    """The names that MODULE lists, or else those that it defines, without an underscore."""
+    defined = [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", module.__name__) == module.__name__
+        and not (
+            name.startswith("_")
+            or inspect.ismodule(value)
+            or name in ("annotations", "TYPE_CHECKING")
+        )
+    ]
+    return list(getattr(module, "__all__", defined))
 
 
 if __name__ == "__main__":

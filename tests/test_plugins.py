@@ -70,7 +70,7 @@ def test_looking_around_imports_nothing_heavy(words: str, bandit: None) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
     assert HEAVY & loaded == set()
-    assert ("corelab_bandit" in loaded) == words.startswith("plugins")
+    assert ("corelab_bandit" in loaded) == (words != "--version")
 
 
 def cpu_of_listing(environment: Mapping[str, str]) -> float:
@@ -132,7 +132,10 @@ def test_a_plugin_for_another_api_is_refused(line: str, reason: str, install: In
             "@hookimpl\ndef corelab_run_loged(run):\n    pass\n",
             "there is no hook corelab_run_loged; did you mean 'corelab_run_logged'?",
         ),
-        ("@hookimpl\ndef corelab_run_started(run, colour):\n    pass\n", "colour"),
+        (
+            "@hookimpl\ndef corelab_run_started(run, colour):\n    pass\n",
+            "corelab_run_started has no parameter 'colour': it has run",
+        ),
         (
             "def corelab_run_ended(run):\n    pass\n",
             "corelab_run_ended is not marked with @hookimpl",
@@ -405,6 +408,102 @@ def test_the_interface_that_was_chosen_is_kept_in_the_record(install: Install) -
     assert again.model.component.provides == "two"
 
 
+# -- verbs -------------------------------------------------------------------------------------
+
+JUGGLE = """
+from corelab import DataError
+
+
+def juggle(argv):
+    if "--hard" in argv:
+        raise DataError("this one is too hard")
+    print("juggled", *argv)
+    return len(argv)
+"""
+
+
+def verb(name: str = "juggle", target: str = "toy_verbs:juggle") -> Component:
+    return Component("verb", name, target, "juggle something")
+
+
+def test_a_verb_of_a_plugin_is_called_with_its_words_and_gives_the_exit_code(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("toys", index(verb()), modules={"toy_verbs": JUGGLE})
+    assert main(["juggle", "--size", "2", "-h"]) == 3
+    assert capsys.readouterr().out == "juggled --size 2 -h\n"
+    assert main(["toys:juggle"]) == 0
+    assert capsys.readouterr().out == "juggled\n"
+    assert main(["juggle", "--hard"]) == 2
+    assert capsys.readouterr().err == "corelab: this one is too hard\n"
+
+
+def test_verbs_of_plugins_are_listed_and_not_imported(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("toys", index(verb()), modules={"toy_verbs": JUGGLE})
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert overview.index("\n  doctor ") < overview.index("\n  juggle ")
+    assert "juggle something (toys 1.0)" in overview
+    assert main(["plugins"]) == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["verb", "juggle", "toys", "1.0", "juggle", "something"] in listed
+    assert "toy_verbs" not in sys.modules
+
+
+def test_a_verb_of_corelab_stays_corelabs(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("toys", index(verb("plugins")), modules={"toy_verbs": JUGGLE})
+    assert main(["plugins", "--json"]) == 0
+    (row,) = (r for r in json.loads(capsys.readouterr().out) if r["distribution"] == "toys")
+    assert row["broken"] == "corelab has this verb, too: name this one toys:plugins"
+    assert main(["help"]) == 0
+    assert "\n  toys:plugins  " in capsys.readouterr().out
+    assert main(["toys:plugins"]) == 0
+    assert capsys.readouterr().out == "juggled\n"
+
+
+def test_a_verb_of_two_plugins_names_both(
+    install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("toys", index(verb()), modules={"toy_verbs": JUGGLE})
+    install("logic", index(verb()), version="2.0")
+    assert main(["juggle"]) == 2
+    said = capsys.readouterr().err
+    for part in ("logic 2.0", "toys 1.0", "logic:juggle", "toys:juggle"):
+        assert part in said
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("1 / 0", "verb 'juggle' of toys 1.0 cannot be loaded: ZeroDivisionError"),
+        ("juggle = 3", "verb 'juggle' of toys 1.0 cannot be used: juggle is not a function"),
+        ("", "has no attribute 'juggle'"),
+    ],
+    ids=["raises", "no function", "missing"],
+)
+def test_a_broken_verb_is_one_sentence(
+    source: str, says: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("toys", index(verb()), modules={"toy_verbs": source})
+    assert main(["juggle"]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("trian", "train"), ("jugle", "juggle")])
+def test_a_misspelt_verb_is_answered_with_the_one_that_was_meant(
+    typed: str, meant: str, install: Install, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("toys", index(verb()))
+    assert main([typed]) == 2
+    assert f"there is no verb {typed!r}: did you mean {meant!r}?" in capsys.readouterr().err
+
+
 # -- the list of those allowed -----------------------------------------------------------------
 
 
@@ -482,7 +581,11 @@ def test_a_sink_that_fails_is_told_of_once_and_the_others_hear_all(
 ) -> None:
     install("a-deaf-sink", FAILURE.format(failure=failure), entry="deaf")
     install("b-sink", EAR, entry="ear")
-    install("z-sink", EAR.replace("heard", "heard-too"), entry="zz-ear")
+    install(
+        "z-sink",
+        EAR.replace("heard", "heard-too").replace("progress)", "progress, **_)"),
+        entry="zz-ear",
+    )
     run = core.train(
         "epsilon-greedy",
         steps=40,

@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 from corelab import hookimpl
 
 if TYPE_CHECKING:
-    from corelab_media import Images, Video
-
-    from corelab import Run
+    from corelab import Media, Run
 
 corelab_api = (1, 0)
 
 
 @hookimpl
-def corelab_run_logged(run: Run, progress: int, media: Mapping[str, Images | Video]) -> None:
+def corelab_run_logged(run: Run, progress: int, media: Mapping[str, Media]) -> None:
     """Write each medium to a file of its own."""
     from corelab_media import Images
 

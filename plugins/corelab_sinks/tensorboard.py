@@ -20,7 +20,7 @@ from corelab import hookimpl
 if TYPE_CHECKING:
     from corelab_media import Images, Video
 
-    from corelab import Run
+    from corelab import Media, Run
 
 corelab_api = (1, 0)
 
@@ -47,14 +47,19 @@ def corelab_run_started(run: Run) -> None:
 
 @hookimpl
 def corelab_run_logged(
-    run: Run, progress: int, metrics: Mapping[str, float], media: Mapping[str, Images | Video]
+    run: Run, progress: int, metrics: Mapping[str, float], media: Mapping[str, Media]
 ) -> None:
     """Write one event with all of METRICS and MEDIA."""
+    from corelab_media import Images, Video
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     if events := _event_files.get(run.path):
         values = [Summary.Value(tag=name, simple_value=value) for name, value in metrics.items()]
-        values += [Summary.Value(tag=name, image=_image(medium)) for name, medium in media.items()]
+        values += [
+            Summary.Value(tag=name, image=_image(medium))
+            for name, medium in media.items()
+            if isinstance(medium, Images | Video)
+        ]
         events.write(progress, summary=Summary(value=values))
 
 
