@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 EXAMPLE = Path(__file__).parent.parent / "docs" / "examples" / "corelab-bandit"
 PAGE = EXAMPLE.parent.parent / "tutorials" / "plugin.md"
+FILE = re.compile(r'```\w+ title="([^"]+)"\n(.*?)```\n', re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,20 @@ def test_its_own_tests_pass(installed: dict[str, str], tmp_path: Path) -> None:
 
 
 def test_the_tutorial_shows_the_files_of_the_package_as_they_are() -> None:
-    shown = dict(re.findall(r'```\w+ title="([^"]+)"\n(.*?)```\n', PAGE.read_text(), re.DOTALL))
+    shown = dict(FILE.findall(PAGE.read_text()))
     assert set(shown) >= {"pyproject.toml", "corelab_bandit/__init__.py", "tests/test_bandit.py"}
     for name, text in shown.items():
         assert text == (EXAMPLE / name).read_text(), f"{name} in the tutorial is not the file"
+
+
+def test_the_plugin_that_follows_a_paper_is_as_short_as_its_page_says(tmp_path: Path) -> None:
+    count = runpy.run_path(str(Path(__file__).parent / "lines.py"))["count"]
+    text = (PAGE.parent / "algorithm.md").read_text()
+    lines = 0
+    for name, content in FILE.findall(text):
+        file = tmp_path / Path(name).name
+        file.write_text(content)
+        code = file.suffix == ".py"
+        lines += count(file) if code else sum(bool(line) for line in content.splitlines())
+    assert f"The whole plugin has {lines} lines" in text
+    assert 0 < lines <= 80

@@ -256,15 +256,21 @@ class Native(Checked):
         super().__init__(name, vector.num_envs)
         self.vector = vector
         self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0] >> 1)
+        self._seeded = False
+        for attribute in vars(vector).values():
+            if isinstance(attribute, gym.Space):  # its generator is part of the state, too
+                attribute.seed(self._seed)
         space = vector.single_action_space
         self._dtype = space.dtype if isinstance(space, _ARRAY_SPACES) else None
 
     def reset(self) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every copy: observations [N, ...] and further information."""
+        seed = None if self._seeded else self._seed  # with the seed it would begin the same again
         try:
-            observations, infos = self.vector.reset(seed=self._seed)
+            observations, infos = self.vector.reset(seed=seed)
         except Exception as error:
             raise self._failed(" failed to reset", error) from error
+        self._seeded = True
         self._refuse_non_finite("an observation", observations)
         return observations, infos
 
@@ -290,11 +296,12 @@ class Native(Checked):
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what happens from here on, as a tree that can be saved."""
         what = f"{self._name}: the vector environment"
-        return {"steps": self._steps, "snapshot": _seen(self.vector, what)}
+        snapshot = _seen(self.vector, what)
+        return {"steps": self._steps, "seeded": self._seeded, "snapshot": snapshot}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was called. `ValueError` if that was something else."""
-        self._steps = state["steps"]
+        self._steps, self._seeded = state["steps"], state["seeded"]
         restore(self.vector, state["snapshot"])
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from corelab_envs.gymnasium_task import GymnasiumTask
 
 import corelab as core
 from corelab import ConfigError, DataError
+from corelab.state import save_tree
 
 Config = GymnasiumTask.Config
 
@@ -60,6 +61,26 @@ def test_the_step_after_an_end_only_resets(name, n):
     assert not np.array_equal(again, first)
     assert (reward == 0).all()
     assert not (termination | truncation).any()
+
+
+@pytest.mark.parametrize("n", [2, 8])
+def test_another_reset_begins_other_episodes_and_a_restored_copy_the_same_ones(n):
+    task = GymnasiumTask(Config(id="CartPole-v1"))
+    envs, others = task.make(n, seed=0), task.make(n, seed=1)
+    first, _ = envs.reset()
+    others.load_state_dict(envs.state_dict())
+    second, _ = envs.reset()
+    assert not np.array_equal(first, second)
+    assert np.array_equal(second, others.reset()[0])
+
+
+@pytest.mark.parametrize("n", [2, 8])
+def test_the_state_follows_from_the_seed_alone(n, tmp_path):
+    for name in ("one", "two"):
+        envs = GymnasiumTask(Config(id="CartPole-v1")).make(n, seed=0)
+        envs.reset()
+        save_tree(tmp_path / name, envs.state_dict())
+    assert (tmp_path / "one.json").read_text() == (tmp_path / "two.json").read_text()
 
 
 def test_gymnasium_vectorises_where_it_can():
