@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
+from torch import Tensor
 
 from corelab.errors import ConfigError
 from corelab.plugins import warn
@@ -46,10 +48,21 @@ def find_device(name: str) -> torch.device:
 
 
 class Pool(Generic[T]):
-    """N workers, made by `factory(i)`, all in this process; a runtime may put them elsewhere."""
+    """N workers, made by `factory(i)`, all in this process; a runtime may put them elsewhere.
+
+    There a worker that is lost is made anew and its call repeated, so it gets all that matters,
+    such as weights, with each call; arrays in arguments and results can be read only.
+    """
+
+    replaced = 0
+    """How many workers were lost and made anew."""
 
     def __init__(self, factory: Callable[[int], T], n: int) -> None:
         self._workers = [factory(i) for i in range(n)]
+        self._submitted: deque[tuple[int, str, tuple[Any, ...]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._workers)
 
     def call(self, method: str, *args: Any) -> list[Any]:
         """Call METHOD of every worker and return the results in the order of the workers."""
@@ -60,6 +73,15 @@ class Pool(Generic[T]):
         for i, worker in enumerate(self._workers):
             yield i, getattr(worker, method)(*args)
 
+    def submit(self, i: int, method: str, *args: Any) -> None:
+        """Ask worker I for a call of METHOD; `take` returns its result."""
+        self._submitted.append((i, method, args))
+
+    def take(self) -> tuple[int, Any]:
+        """The next (worker, result) of what was submitted, waiting until one is ready."""
+        i, method, args = self._submitted.popleft()
+        return i, getattr(self._workers[i], method)(*args)
+
     def share(self, value: Any) -> Any:
         """A handle on VALUE that many calls can take as an argument for the price of one."""
         return value
@@ -67,6 +89,7 @@ class Pool(Generic[T]):
     def close(self) -> None:
         """Let the workers go."""
         self._workers.clear()
+        self._submitted.clear()
 
 
 class Context:
@@ -84,6 +107,7 @@ class Context:
         steps: int,
         threads: int = 1,
         update: UpdateConfig | None = None,
+        rollout_workers: int = 0,
     ) -> None:
         self.seed = seed
         """The root seed of the run."""
@@ -91,16 +115,14 @@ class Context:
         """Where tensors live."""
         self.steps = steps
         """The run's budget in the algorithm's unit: what schedules anneal over."""
+        self.rollout_workers = rollout_workers
+        """How many processes the run has for its environments; 0 for none but this."""
         self.say: Callable[[str], None] = warn
         """Tells the person who runs this a sentence; with a run's directory, its log too."""
         self._threads = threads
         self._update = update or UpdateConfig()
         self._streams: dict[str, np.random.Generator | torch.Generator] = {}
         self._models = 0
-
-    def wrap(self, module: Any) -> Any:
-        """MODULE as it trains here: itself, or data-parallel."""
-        return module
 
     def updater(
         self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, averages: bool = True
@@ -112,8 +134,25 @@ class Context:
         return Updater(module, optimizer, self._update, self, averages)
 
     def shard(self, batch: T) -> T:
-        """The rows of BATCH that are this process's: every `world`-th one from `rank` on."""
-        return batch[self.rank :: self.world] if self.world > 1 else batch  # type: ignore[index]
+        """The rows of BATCH that are this process's, the `rank`-th of `world` equal pieces.
+
+        What is random in a minibatch is drawn for all of it from a SHARED stream and then sharded,
+        so that the processes together see what one would see. None stays None.
+        """
+        if self.world == 1 or batch is None:
+            return batch
+        rows = len(batch) // self.world  # type: ignore[arg-type]
+        return batch[self.rank * rows : (self.rank + 1) * rows]  # type: ignore[index,no-any-return]
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each of TENSORS by its mean over all processes, every one of which has to come.
+
+        The mean of gradients, each of the mean loss over a shard, is that of the whole minibatch.
+        """
+
+    def total(self, *numbers: Any) -> tuple[Any, ...]:
+        """The sum of each of NUMBERS, scalars or arrays, over all processes, which have to come."""
+        return numbers
 
     def seed_for(self, *path: str | int, shared: bool = False) -> int:
         """The seed of the stream PATH, for what cannot take a generator.
@@ -137,11 +176,10 @@ class Context:
             self._streams[key] = generator.manual_seed(self.seed_for(*path, shared=shared))
         return self._streams[key]  # type: ignore[return-value]
 
-    def pool(self, factory: Callable[[int], T], n: int, **resources: float) -> Pool[T]:
+    def pool(self, factory: Callable[[int], T], n: int, cpus: float = 1.0) -> Pool[T]:
         """N workers made by FACTORY from their numbers: objects here, or processes elsewhere.
 
-        FACTORY must be picklable; RESOURCES (`cpus=1, gpus=0.5`) are asked for where workers have
-        processes of their own.
+        FACTORY must be picklable; CPUS are asked for where a worker has a process of its own.
         """
         return Pool(factory, n)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from corelab import config
-from corelab.components import KINDS, Kind
+from corelab.components import PARTS, Kind
 from corelab.errors import ConfigError, PluginError
 from corelab.loop import RunConfig
 from corelab.plugins import Offer, Plugins
@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from corelab.context import Context
     from corelab.contracts import Algorithm
     from corelab.runs import Run
+
+
+WORKERS = "Processes that learn together, each from its part of every minibatch (on Ray)."
+GPUS = "GPUs that the workers share evenly."
+ROLLOUT_WORKERS = "Ray actors that step the environments; 0 for none but this process."
+ADDRESS = "The Ray cluster to use, `auto` or HOST:PORT; else this machine's own Ray."
 
 
 @dataclass(frozen=True)
@@ -63,13 +69,26 @@ class Experiment:
         """Who offers each part."""
         return [offer for offer in (self.algorithm, self.task, self.model) if offer]
 
-    def context(self, device: str = "") -> Context:
+    def distributions(self) -> set[str]:
+        """Whose installation it needs."""
+        return {offer.plugin.distribution for offer in self.offers()}
+
+    def context(self, device: str = "", kind: type[Context] | None = None) -> Context:
         """The machine in this process, on DEVICE or else on the one that the options name."""
         from corelab.context import Context, find_device
 
         o = self.options
-        update = getattr(o, "update", None)
-        return Context(o.seed, find_device(device or o.device), o.steps, o.run.threads, update)
+        context = (kind or Context)(
+            o.seed,
+            find_device(device or o.device),
+            o.steps,
+            o.run.threads,
+            getattr(o, "update", None),
+            o.rollout_workers,
+        )
+        if kind is None:
+            context.world = o.workers  # to read the first one's part of a checkpoint
+        return context
 
     def build(self, context: Context) -> Algorithm:
         """The algorithm, ready for its first step on the machine that CONTEXT tells of."""
@@ -101,6 +120,10 @@ def options_class(algorithm: Any, task: Any, model: Any, names: Mapping[Kind, st
         ("seed", annotated(int, "The root of every random stream."), field(default=0)),
         ("steps", annotated(int, budget), field(default=algorithm.default_steps)),
         ("device", annotated(str, "auto, cpu, cuda or cuda:N."), field(default="auto")),
+        ("workers", annotated(int, WORKERS), field(default=1)),
+        ("gpus", annotated(int, GPUS), field(default=0)),
+        ("rollout_workers", annotated(int, ROLLOUT_WORKERS), field(default=0)),
+        ("address", annotated(str, ADDRESS), field(default="")),
         *((name, kind, field(default_factory=kind)) for name, kind in nested.items()),
     ]
     summary = {"__doc__": (algorithm.__doc__ or "").strip().split("\n")[0]}
@@ -127,7 +150,7 @@ def resolve(
     offer = plugins.find("algorithm", algorithm)
     cls = plugins.load(offer)
     written = config.from_file(file) if file else {}
-    names = {kind: _pop_name(written, kind) for kind in KINDS}
+    names = {kind: _pop_name(written, kind) for kind in PARTS}
     if names["algorithm"] and plugins.find("algorithm", names["algorithm"]) is not offer:
         raise ConfigError(f"{file}: is for {names['algorithm']!r}, not for {algorithm!r}")
     names["task"] = task or names["task"] or cls.default_task
@@ -161,7 +184,27 @@ def resolve(
     filled, sources = config.fill(options, layers)
     if filled.steps < 1:
         raise ConfigError(f"steps is at least 1, got {filled.steps}")
+    _check_workers(filled, algorithm, cls)
     return Experiment(plugins, offer, task_offer, model_offer, filled, sources)
+
+
+def _check_workers(options: Any, name: str, algorithm: Any) -> None:
+    """ConfigError if what OPTIONS say of workers is not for the ALGORITHM called NAME."""
+    n, rolls_out = options.workers, getattr(algorithm, "rolls_out", False)
+    if n < 1 or options.gpus < 0 or options.rollout_workers < 0:
+        raise ConfigError("--workers is at least 1, --gpus and --rollout-workers at least 0")
+    if options.rollout_workers and not rolls_out:
+        raise ConfigError(f"{name} takes no --rollout-workers")
+    if n == 1:
+        if options.gpus:
+            raise ConfigError("--gpus is for several --workers; one process takes --device cuda")
+        return
+    if not hasattr(algorithm, "sharded"):
+        what = "--rollout-workers steps its environments" if rolls_out else "--seeds runs several"
+        raise ConfigError(f"{name} learns in one process, so --workers is not for it; {what}")
+    for option in algorithm.sharded:
+        if (value := getattr(options.algorithm, option)) % n:
+            raise ConfigError(f"--workers {n} does not divide algorithm.{option}, which is {value}")
 
 
 def _pop_name(written: dict[str, Any], kind: Kind) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from corelab.errors import CheckpointError, ConfigError, CorelabError, DivergedE
 from corelab.experiments import Experiment
 from corelab.loop import Position, drive
 from corelab.plugins import Plugin, one_line, warn
+from corelab.provenance import code_sha256
 from corelab.runs import Run
 from corelab.state import load_tree, save_tree, tensors_sha256
 
@@ -45,8 +46,8 @@ class LocalRecorder:
         self._complained: set[tuple[Plugin, str]] = set()
         self._recorded = 0.0
 
-    def restore(self, algorithm: Algorithm) -> Position:
-        """Bring everything to the newest whole checkpoint; say so if a newer one was damaged."""
+    def newest(self) -> Path | None:
+        """The newest whole checkpoint, if there is one; say so if a newer one was damaged."""
         place, passed = self.run.checkpoints.newest_whole()
         for sentence in passed:
             self.say(sentence)
@@ -54,21 +55,35 @@ class LocalRecorder:
             raise CheckpointError(
                 f"{self.run.path}: no checkpoint is whole, so it cannot be resumed"
             )
+        return place
+
+    def restore(self, algorithm: Algorithm) -> Position:
+        """Bring everything to the newest whole checkpoint."""
         position = Position()
-        if place is not None:
+        if place := self.newest():
             algorithm.load(place / "algorithm")
             loop = load_tree(place / "loop")
             self.context.load_state_dict(loop["streams"])
             position = Position(**loop["position"])
+        self.begin(algorithm.progress)
+        return position
+
+    def begin(self, progress: int) -> None:
+        """Keep and tell that the run goes on from PROGRESS."""
         if self.run.record["sessions"]:
-            self.run.resumed_at = algorithm.progress
-        self.run.note(f"from {place.name} on" if place else "from the beginning")
-        session = {"began": time.time(), "progress": algorithm.progress, "pid": os.getpid()}
+            self.run.resumed_at = progress
+        self.run.note(f"from {progress:,} {self.run.unit} on")
+        session = {"began": time.time(), "progress": progress, "pid": os.getpid()}
         self.run.update(
             status="running", error=None, sessions=[*self.run.record["sessions"], session]
         )
         self.tell("corelab_run_started")
-        return position
+
+    def again(self, progress: int, error: CorelabError) -> None:
+        """Tell that ERROR ended it, and that it goes on from PROGRESS nevertheless."""
+        self.say(str(error))
+        self.tell("corelab_run_ended", error=error)
+        self.begin(progress)
 
     def log(
         self,
@@ -95,8 +110,22 @@ class LocalRecorder:
             }
             save_tree(directory / "loop", state)
 
-        self.run.checkpoints.write(algorithm.progress, fill, best)
-        self.run.update(progress=algorithm.progress, elapsed=position.elapsed, best=position.best)
+        self.write(algorithm.progress, fill, position, best)
+
+    def write(
+        self, progress: int, fill: Callable[[Path], None], position: Position, best: bool
+    ) -> None:
+        """Make the checkpoint of PROGRESS, whose files FILL writes into a directory."""
+        self.run.checkpoints.write(progress, fill, best)
+        self.run.update(progress=progress, elapsed=position.elapsed, best=position.best)
+
+    def rescue(self, algorithm: Algorithm, position: Position) -> None:
+        """Make a checkpoint, because a failure is about to end the run."""
+        self.save(algorithm, position, False)
+
+    def mean(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """METRICS, since there is but one process."""
+        return dict(metrics)
 
     def stop(self) -> str:
         """Say "interrupted" once a signal has come."""
@@ -118,40 +147,65 @@ class LocalRecorder:
         self.run.note(sentence)
 
 
+Recorders = Callable[[Run, Experiment, Context], LocalRecorder]
+"""What makes the recorder of a run."""
+
+
 def start(experiment: Experiment) -> Run:
     """Run EXPERIMENT from its beginning in a new directory, made once everything fits together."""
     choose_sinks(experiment)  # a wrong name is told before the data are loaded
-    context = experiment.context()
-    with context.owning_globals():
+    with machine(experiment) as context, context.owning_globals():
         algorithm = experiment.build(context)
         run = Run.create(experiment)
         with run.lock():
             return _execute(run, experiment, context, algorithm)
 
 
-def resume(run: Run, steps: int | None = None) -> Run:
-    """Go on with RUN from its newest whole checkpoint, to STEPS instead of its budget if given."""
+def resume(run: Run, steps: int | None = None, recorder: Recorders = LocalRecorder) -> Run:
+    """Go on with RUN from its newest whole checkpoint, to STEPS instead of its budget if given.
+
+    RECORDER makes what keeps it.
+    """
     with run.lock():
         run = Run(run.path)  # as its last writer left it
         experiment = run.experiment(**({} if steps is None else {"steps": steps}))
         _compare_versions(run, experiment)
-        context = experiment.context()
-        with context.owning_globals():
+        with machine(experiment) as context, context.owning_globals():
             algorithm = experiment.build(context)
             if steps is not None:
                 run.update(steps=steps, config=experiment.config())
-            return _execute(run, experiment, context, algorithm)
+            return _execute(run, experiment, context, algorithm, recorder)
+
+
+@contextmanager
+def machine(experiment: Experiment) -> Iterator[Context]:
+    """Within: where EXPERIMENT trains; with workers of either kind, Ray is there."""
+    o = experiment.options
+    if o.workers == 1 and not o.rollout_workers:
+        yield experiment.context()
+        return
+    from corelab.cluster.actors import ActorContext
+    from corelab.cluster.connection import connected, require_resources
+
+    with connected(o.address, experiment.distributions()):
+        cpus = o.run.threads + o.rollout_workers
+        if o.workers > 1:
+            require_resources("--workers", o.workers, cpus=cpus, gpus=o.gpus / o.workers)
+            yield experiment.context("cpu")
+        else:
+            yield experiment.context(kind=ActorContext)
 
 
 def _compare_versions(run: Run, experiment: Experiment) -> None:
     for offer in experiment.offers():
         kind = offer.component.kind
-        then = run.record["plugins"][kind]["version"]
-        if then != offer.plugin.version:
-            warn(
-                f"{run.path}: the {kind} was {offer.plugin.distribution} {then}, now it is "
-                f"{offer.plugin.version}: the weights may differ from those of an unbroken run"
-            )
+        then, now = run.record["plugins"][kind], offer.plugin
+        differ = "the weights may differ from those of an unbroken run"
+        if then["version"] != now.version:
+            owner = f"{now.distribution} {then['version']}"
+            warn(f"{run.path}: the {kind} was {owner}, now it is {now.version}: {differ}")
+        elif then.get("sha256") != code_sha256(offer.component.target):
+            warn(f"{run.path}: the code of the {kind}, in {now}, was another one: {differ}")
 
 
 def choose_sinks(experiment: Experiment) -> set[Plugin]:
@@ -164,13 +218,25 @@ def choose_sinks(experiment: Experiment) -> set[Plugin]:
     return {s for s in experiment.plugins.sinks if s.name in chosen or "all" in chosen}
 
 
-def _execute(run: Run, experiment: Experiment, context: Context, algorithm: Algorithm) -> Run:
+def _execute(
+    run: Run,
+    experiment: Experiment,
+    context: Context,
+    algorithm: Algorithm,
+    make_recorder: Recorders = LocalRecorder,
+) -> Run:
+    """Bring RUN to its end: here, or in several workers, of which ALGORITHM is none."""
     options = experiment.options
-    recorder = LocalRecorder(run, experiment, context)
+    recorder = make_recorder(run, experiment, context)
     error: BaseException | None = None
     try:
         with _signals(recorder):
-            reason = drive(algorithm, options.steps, options.run, recorder)
+            if options.workers > 1:
+                from corelab.cluster.training import lead
+
+                reason = lead(run, experiment, recorder)
+            else:
+                reason = drive(algorithm, options.steps, options.run, recorder)
         if reason == "interrupted":
             raise Interrupted(run)
         run.update(status="done", stopped_by=reason, weights_sha256=_weights(run))

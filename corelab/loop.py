@@ -113,6 +113,12 @@ class Recorder(Protocol):
     def save(self, algorithm: Algorithm, position: Position, best: bool) -> None:
         """Make a checkpoint."""
 
+    def rescue(self, algorithm: Algorithm, position: Position) -> None:
+        """Make a checkpoint, if that is possible, because a failure is about to end the run."""
+
+    def mean(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The mean of METRICS over the processes of the run that have them."""
+
     def stop(self) -> str:
         """Why the run should stop before its end; "" if it should not."""
 
@@ -145,7 +151,7 @@ def drive(
     eval_every = max(1, steps // 10) if run.eval_every is None else run.eval_every
     position = recorder.restore(algorithm)
     began = clock() - position.elapsed
-    saved = clock()
+    saved = position.elapsed
 
     def over() -> str:
         position.elapsed = clock() - began
@@ -165,7 +171,7 @@ def drive(
             raise PluginError(f"{type(algorithm).__name__}.step() counted no {algorithm.unit}")
         position.add(metrics, progress, algorithm.unit)
         if progress - position.logged >= log_every:
-            recorder.log(progress, position.row(progress), {}, position)
+            recorder.log(progress, recorder.mean(position.row(progress)), {}, position)
         best = False
         if progress < steps and _crossed(before, progress, eval_every):
             with _keeping(algorithm, recorder, position):
@@ -173,15 +179,16 @@ def drive(
         # Asked before a checkpoint is made, so that none stands between a row and the last ones at
         # the same progress: what is logged after a checkpoint is always at a larger progress.
         reason = over()
-        due = clock() - saved >= run.checkpoint_seconds
+        due = position.elapsed - saved >= run.checkpoint_seconds
         if not reason and (best or due or _crossed(before, progress, run.checkpoint_every)):
             recorder.save(algorithm, position, best)
-            saved = clock()
+            saved = clock() - began
 
     best = position.best.get("progress") == algorithm.progress
     if reason in ("done", "target", "time"):
-        if position.sums:
-            recorder.log(algorithm.progress, position.row(algorithm.progress), {}, position)
+        if algorithm.progress > position.logged:
+            row = recorder.mean(position.row(algorithm.progress))
+            recorder.log(algorithm.progress, row, {}, position)
         if position.evaluated != algorithm.progress:
             with _keeping(algorithm, recorder, position):
                 best = _evaluate(algorithm, run, recorder, position)
@@ -196,7 +203,7 @@ def _keeping(algorithm: Algorithm, recorder: Recorder, position: Position) -> It
         yield
     except DataError:
         with suppress(CorelabError):
-            recorder.save(algorithm, position, False)
+            recorder.rescue(algorithm, position)
         raise
 
 
@@ -211,7 +218,8 @@ def _evaluate(algorithm: Algorithm, run: RunConfig, recorder: Recorder, position
     progress = algorithm.progress
     results = {f"eval/{k}": v for k, v in algorithm.evaluate("validation", run.eval_n).items()}
     media = {k: v for k, v in results.items() if isinstance(v, Media)}
-    metrics = finite({k: v for k, v in results.items() if k not in media}, progress, algorithm.unit)
+    numbers = {k: v for k, v in results.items() if k not in media}
+    metrics = recorder.mean(finite(numbers, progress, algorithm.unit))
     mode, name = algorithm.best.split()
     value, best = metrics.get(name), position.best.get("value")
     better = value is not None and (

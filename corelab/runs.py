@@ -13,17 +13,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import deepcopy
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import corelab
 from corelab.checkpoints import Checkpoints, write_atomically
-from corelab.components import KINDS
+from corelab.components import PARTS
 from corelab.errors import PluginError, RunError, StorageError
-from corelab.plugins import Plugins, installed, warn
+from corelab.plugins import ALLOW, Plugins, installed, warn
+from corelab.provenance import provenance
 
 if TYPE_CHECKING:
     from corelab.contracts import Media, Split
@@ -66,7 +66,10 @@ class Run:
     @classmethod
     def create(cls, experiment: Experiment) -> Run:
         """Make the directory of a new run. StorageError if that cannot be done."""
+        from corelab.local import choose_sinks
+
         options, algorithm = experiment.options, experiment.plugins.load(experiment.algorithm)
+        sinks = sorted(choose_sinks(experiment), key=lambda sink: sink.name)
         record = {
             "format": FORMAT,
             "corelab": corelab.__version__,
@@ -85,7 +88,11 @@ class Run:
             "weights_sha256": None,
             "config": experiment.config(),
             "sources": dict(experiment.sources),
-            "plugins": {o.component.kind: asdict(o.plugin) for o in experiment.offers()},
+            "plugins": {
+                o.component.kind: provenance(o.plugin, o.component.target)
+                for o in experiment.offers()
+            },
+            "sinks": [provenance(sink, sink.module) for sink in sinks],
             "argv": sys.argv,
             "sessions": [],
             "git": _git(),
@@ -152,30 +159,12 @@ class Run:
                 return "running"
         return status
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> AbstractContextManager[None]:
         """Hold the run for this process alone; the system lets go of it when the process ends.
 
         RunError if another process has it.
         """
-        try:
-            file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise StorageError(f"{self.path}: cannot be written ({error.strerror})") from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                owner = file.read().strip() or "another one"
-                raise RunError(
-                    f"{self.path}: is being written by another process ({owner}); "
-                    "wait for it or stop it"
-                ) from None
-            file.truncate(0)
-            file.write(f"pid {os.getpid()} on {platform.node()}")
-            file.flush()
-            yield
+        return lock(self.path)
 
     def update(self, **facts: Any) -> None:
         """Write FACTS into run.json."""
@@ -211,12 +200,15 @@ class Run:
         for kind, owner in self.record["plugins"].items():
             if not any(o.plugin.distribution == owner["distribution"] for o in plugins.offers):
                 name, version = owner["distribution"], owner["version"]
+                why = f"is not installed here: pip install {name}=={version}"
+                if any(p.distribution == name for p in plugins.disallowed):
+                    why = f"{ALLOW} does not allow"
                 raise PluginError(
-                    f"{self.path}: needs the {kind} {self.record[kind]!r} of {name} {version}, "
-                    f"which is not installed here: pip install {name}=={version}"
+                    f"{self.path}: needs the {kind} {self.record.get(kind)!r} of {name} {version}, "
+                    f"which {why}"
                 )
         config = deepcopy(self.config)
-        algorithm, model, task = (config[kind].pop("name", "") for kind in KINDS)
+        algorithm, model, task = (config[kind].pop("name", "") for kind in PARTS)
         config |= values
         return resolve(
             algorithm, task=task, model=model, values=config, source=RECORD, plugins=plugins
@@ -288,6 +280,29 @@ class Run:
         from corelab.local import resume
 
         return resume(self, steps)
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Hold DIRECTORY for this process alone; RunError if another one has it."""
+    try:
+        file = (directory / ".lock").open("a+")
+    except OSError as error:
+        raise StorageError(f"{directory}: cannot be written ({error.strerror})") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "another one"
+            raise RunError(
+                f"{directory}: is being written by another process ({owner}); "
+                "wait for it or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
 
 
 def find_runs(directory: Path | str = "runs") -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -59,10 +60,11 @@ def execute(folder: Path, jobs: int = 1, options: Sequence[str] = ()) -> int:
             return 130
         command = [sys.executable, "-m", "corelab", "resume", str(run.path), *options]
         quiet: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
+        safe = {**os.environ, "PYTHONSAFEPATH": "1"}  # no module of the current folder is imported
         if jobs > 1:  # lines of several runs are told apart by their names
             quiet |= {"stderr": subprocess.PIPE}
         # A session of its own: a Ctrl-C reaches it once, from here.
-        child = subprocess.Popen(command, text=True, start_new_session=True, **quiet)
+        child = subprocess.Popen(command, text=True, start_new_session=True, env=safe, **quiet)
         children.append(child)
         if stopping.is_set():
             child.send_signal(signal.SIGINT)

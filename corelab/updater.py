@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,10 +65,9 @@ class Updater:
         if config.channels_last:
             module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._weights = module
-        self.module: Any = context.wrap(module)
+        self._context = context
+        self.module: Any = torch.compile(module) if config.compile else module
         """What losses call: the module as it trains here."""
-        if config.compile:
-            self.module = torch.compile(self.module)
         self.averaged = module
         """The module with the averaged weights, or the module itself if there is no average."""
         if averages and config.ema:
@@ -80,20 +79,22 @@ class Updater:
         self._scaler = torch.amp.GradScaler(self._device, enabled=half)
 
     def __call__(self, losses: Losses, *batch: Tensor | None) -> tuple[Tensor, ...]:
-        """One update with LOSSES(*BATCH); return the losses, cut off from the graph.
+        """One update with LOSSES(*BATCH), of which the gradient is averaged over all processes;
+        return the losses, cut off from the graph.
 
         The tensors of BATCH have equally many rows; None stays None. With `accumulate` LOSSES is
         called on one piece of it after another, so whatever is random must be part of it.
         """
         self.optimizer.zero_grad()
-        pieces = list(_pieces(batch, self.config.accumulate))
         totals: list[Tensor] = []
-        for i, (share, piece) in enumerate(pieces):
-            with self._apart(i + 1 < len(pieces)), self._autocast():
+        for share, piece in _pieces(batch, self.config.accumulate):
+            with self._autocast():
                 values = losses(*piece)
                 self._scaler.scale(values[0] * share).backward()  # type: ignore[no-untyped-call]
             shares = [value.detach() * share for value in values]
             totals = [a + b for a, b in zip(totals, shares, strict=True)] if totals else shares
+        of_module = (p.grad for p in self._weights.parameters())
+        self._context.average(gradient for gradient in of_module if gradient is not None)
         if self.config.clip:
             self._scaler.unscale_(self.optimizer)
             parameters = self._weights.parameters()
@@ -131,10 +132,6 @@ class Updater:
     def _autocast(self) -> torch.autocast:
         low = self.config.precision != "float32"
         return torch.autocast(self._device, getattr(torch, self.config.precision), enabled=low)
-
-    def _apart(self, more: bool) -> AbstractContextManager[Any]:
-        """Within: gradients stay in this process if MORE pieces are to be added to them."""
-        return self.module.no_sync() if more and hasattr(self.module, "no_sync") else nullcontext()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the weights themselves."""

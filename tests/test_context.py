@@ -241,9 +241,10 @@ def test_two_networks_of_a_run_begin_with_different_weights() -> None:
 
 
 def test_the_shards_of_all_processes_make_up_the_batch() -> None:
-    batch = torch.arange(7)
+    batch = torch.arange(6)
     shards = [context(rank=rank).shard(batch) for rank in (0, 1)]
-    assert [shard.tolist() for shard in shards] == [[0, 2, 4, 6], [1, 3, 5]]
+    assert [shard.tolist() for shard in shards] == [[0, 1, 2], [3, 4, 5]]
+    assert context().shard(None) is None
     alone = Context(0, CPU, 10)
     assert alone.shard(batch) is batch
 

@@ -90,6 +90,12 @@ class Recorder:
         self.kept = {"progress": algorithm.progress, "taken": algorithm.taken}
         self.position = copy.deepcopy(position)
 
+    def rescue(self, algorithm: Any, position: Position) -> None:
+        self.save(algorithm, position, False)
+
+    def mean(self, metrics: Mapping[str, float]) -> dict[str, float]:
+        return dict(metrics)
+
     def stop(self) -> str:
         return "interrupted" if 0 < self.interrupt <= self.walker.taken else ""
 

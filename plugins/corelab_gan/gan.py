@@ -86,6 +86,7 @@ class GAN(Saved):
         "mnist": {"steps": 500_000},
     }
     update: ClassVar[UpdateConfig] = UpdateConfig(ema=0.05)
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     saved: ClassVar[tuple[str, ...]] = (
         "net",
@@ -125,7 +126,7 @@ class GAN(Saved):
         for _ in range(self.config.n_critic - 1):
             x, y = self._real()
             with torch.no_grad():
-                fake = self.net.generator(self._noise(len(x)), y)
+                fake = self.net.generator(self._noise(), y)
             figures = self._update_discriminator(x, y, fake)
         return {"generator_loss": loss, **figures}
 
@@ -150,7 +151,7 @@ class GAN(Saved):
             return (self.game.generator(self.net.discriminator(fake, y).float()),)
 
         self.net.discriminator.requires_grad_(False)  # a third less to compute on the way back
-        (loss,) = self.generator_updater(losses, self._noise(len(x)), y)
+        (loss,) = self.generator_updater(losses, self._noise(), y)
         self.net.discriminator.requires_grad_(True)
         return loss, x, y, torch.cat(made)
 
@@ -159,9 +160,11 @@ class GAN(Saved):
         config = self.config
         updates = self.progress // config.batch_size
         penalised = config.penalty != "none" and updates % config.penalty_every == 0
-        u = torch.rand(len(x), 1, 1, 1, generator=self.context.generator("noise"), device=x.device)
+        generator = self.context.generator("noise", shared=True)
+        u = torch.rand(config.batch_size, 1, 1, 1, generator=generator, device=x.device)
         losses = partial(self._discriminator_losses, penalised)
-        _, loss, penalty, *figures = self.discriminator_updater(losses, x, y, fake, u)
+        batch = x, y, fake, self.context.shard(u)
+        _, loss, penalty, *figures = self.discriminator_updater(losses, *batch)
         self.progress += config.batch_size
         return {
             "discriminator_loss": loss,
@@ -324,9 +327,10 @@ class GAN(Saved):
             if isinstance(network, Grows):
                 network.grow(self._share)
 
-    def _noise(self, n: int) -> Tensor:
-        """Gaussian numbers, [N, numbers], from the run's stream."""
-        return self._normal(n, self.context.generator("noise"))
+    def _noise(self) -> Tensor:
+        """Gaussian numbers, [N, numbers], from the run's stream: this process's of a minibatch."""
+        generator = self.context.generator("noise", shared=True)
+        return self.context.shard(self._normal(self.config.batch_size, generator))
 
     def _normal(self, n: int, generator: torch.Generator) -> Tensor:
         """Gaussian numbers, [N, numbers]: what an image is made of."""

@@ -116,6 +116,7 @@ class PixelCNN(Saved):
         },
     }
     update: ClassVar[UpdateConfig] = UpdateConfig(ema=0.05, clip=1.0)
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     saved: ClassVar[tuple[str, ...]] = ("net", "updater", "progress")
 
@@ -157,8 +158,8 @@ class PixelCNN(Saved):
             group["lr"] = lr
 
         indices = minibatch(len(self._train), config.batch_size, self.progress, self._order)
-        x, y = self._observe(self._train, context.shard(indices), context.generator("noise"))
-        _, nll = self.updater(self._losses, x, y)
+        batch = self._observe(self._train, indices, context.generator("noise", shared=True))
+        _, nll = self.updater(self._losses, *map(context.shard, batch))
         self.progress += config.batch_size
         return self._figures(nll)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import cos, pi
-from typing import Any, ClassVar, SupportsFloat
+from typing import Any, ClassVar, SupportsFloat, cast
 
 import numpy as np
 import torch
@@ -84,6 +84,7 @@ class AlphaZero(Saved):
         opening_moves: int = 0
         """Random moves at the beginning of each game of an evaluation."""
 
+    sharded: ClassVar[tuple[str, ...]] = ("games", "batch_size", "capacity")
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "connect-four"
     default_model: ClassVar[str] = "cnn"
@@ -118,7 +119,7 @@ class AlphaZero(Saved):
     ) -> None:
         _check(config)
         self.config, self.game, self.context = config, task, context
-        self.net: Any = context.wrap(model(task.observation_shape, task.actions))
+        self.net = cast(Any, model(task.observation_shape, task.actions))
         self.optimizer = torch.optim.AdamW(
             self.net.parameters(), config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -126,11 +127,12 @@ class AlphaZero(Saved):
             (torch.from_numpy(cells.copy()), torch.from_numpy(actions.copy()))
             for cells, actions in task.symmetries
         ]
-        self.positions = Positions(config.capacity, task.observation_shape, task.actions)
+        rows = config.capacity // context.world
+        self.positions = Positions(rows, task.observation_shape, task.actions)
         self.search = self._new_search()
         self.progress = 0
 
-        B, L = config.games, task.max_length
+        B, L = config.games // context.world, task.max_length
         with self._judging():
             self.search.begin(self._begun(B))
         self.ply = np.zeros(B, np.intp)
@@ -170,7 +172,8 @@ class AlphaZero(Saved):
         with self._judging():
             metrics = self._play()
         self.progress += self.config.games
-        if self.positions.size:
+        (learners,) = self.context.total(int(self.positions.size > 0))
+        if learners == self.context.world:
             metrics |= self._learn()
         return metrics
 
@@ -180,7 +183,7 @@ class AlphaZero(Saved):
         self.search.run(config.simulations, noise, config.noise_share)
         N = self.search.visits
         policy = N / N.sum(1, keepdims=True)
-        games = np.arange(config.games)
+        games = np.arange(len(self.ply))
         self.game_seen[games, self.ply] = self.game.observe(self.search.states)
         self.game_policy[games, self.ply] = policy
         self.game_value[games, self.ply] = self.search.root_values
@@ -215,13 +218,15 @@ class AlphaZero(Saved):
             group["lr"] = lr
         seen = []
         for _ in range(config.updates):
-            s, policy, z = self.positions.draw(config.batch_size, rng)
+            s, policy, z = self.positions.draw(config.batch_size // self.context.world, rng)
             s, policy = self._mirrored(s, policy, rng)
             p, v = self.net(s.to(device, torch.float32))
             L_policy = policy_loss(p, policy.to(device))
             L_value = value_loss(v, z.to(device))
             self.optimizer.zero_grad()
             torch.autograd.backward(L_policy + L_value)
+            gradients = (p.grad for p in self.net.parameters())
+            self.context.average(gradient for gradient in gradients if gradient is not None)
             self.optimizer.step()
             seen.append(torch.stack([L_policy, L_value]).detach())
         means = torch.stack(seen).mean(0).tolist()

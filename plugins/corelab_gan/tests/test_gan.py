@@ -142,7 +142,7 @@ def test_a_step_of_the_discriminator_is_adam_on_the_sum_of_its_losses():
     gan, twin = (make(**options) for _ in range(2))
     rows = trace(gan, 1)
     x, _ = twin._real()
-    noise = twin.context.generator("noise")
+    noise = twin.context.generator("noise", shared=True)
     fake = twin.net.generator(twin._normal(16, noise), None).detach()
     x.requires_grad_()
     D = twin.net.discriminator
