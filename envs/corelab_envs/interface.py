@@ -8,6 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from corelab_envs.divided import (
+    context_of_worker,
+    make_environments,
+    share_of_worker,
+    stream_of_worker,
+)
 from corelab_envs.episodes import Episodes, Tally, film, measure, play
 from corelab_envs.game import Game
 from corelab_envs.self_play import Opponents, SelfPlay
@@ -25,9 +31,13 @@ __all__ = [
     "Opponents",
     "SelfPlay",
     "Tally",
+    "context_of_worker",
     "film",
+    "make_environments",
     "measure",
     "play",
+    "share_of_worker",
+    "stream_of_worker",
 ]
 
 
@@ -48,7 +58,10 @@ class Environments(Protocol):
     num_envs: int
 
     def reset(self) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode in every copy: observations [N, ...] and further information."""
+        """Begin an episode in every copy: observations [N, ...] and further information.
+
+        Called again, it begins the next ones, not the same.
+        """
 
     def step(
         self, actions: Any

@@ -98,6 +98,10 @@ class PettingZooTask:
         if self.agents > 1:  # an algorithm that chooses for itself knows nothing of agents
             self.num_envs = (config.num_envs or _COPIES) * self.agents
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On another process it is made anew, since the module cannot be sent there."""
+        return type(self), (self.config,)
+
     def make(
         self, num_envs: int, seed: int, *, render: bool = False
     ) -> MultiAgentEnvironments | SelfPlayEnvironments:

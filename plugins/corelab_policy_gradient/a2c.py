@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
-from corelab_envs.interface import Environment
+from corelab_envs.interface import Environment, share_of_worker
 from corelab_nets.adam import Adam
 from corelab_nets.masks import masked
 from corelab_nets.trees import map_tree
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from corelab import Context, PluginError, Saved, require
 from corelab_policy_gradient.interface import ActorCritic
+from corelab_policy_gradient.normalisation import mean_of_all, std_of_all
 from corelab_policy_gradient.policy import Played, Policy
-from corelab_policy_gradient.returns import gae
-from corelab_policy_gradient.rollout import Rollout
+from corelab_policy_gradient.returns import gae, vtrace
+from corelab_policy_gradient.workers import RolloutConfig, collector
 
 _NUM_ENVS = 16
 """How many copies of the environment are learned from if the user does not say."""
@@ -88,7 +90,10 @@ class A2C(Played, Saved):
         """Give the advantages of each update mean 0 and standard deviation 1."""
         max_grad_norm: float = 0.5
         """Longer gradients are scaled down to this length."""
+        rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
+    rolls_out: ClassVar[bool] = True
+    sharded: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"
@@ -134,8 +139,8 @@ class A2C(Played, Saved):
         self.optimizer: Adam | RMSProp = (
             RMSProp(parameters) if config.optimizer == "rmsprop" else Adam(parameters, eps=1e-5)
         )
-        N = task.num_envs or _NUM_ENVS
-        self.rollout = Rollout(task, self.policy, config.horizon, N, context)
+        N = share_of_worker(task, task.num_envs or _NUM_ENVS, context.world, "workers")
+        self.rollout = collector(config.rollout, task, self.policy, config.horizon, N, context)
         self.progress = 0
 
     def step(self) -> dict[str, float]:
@@ -145,7 +150,7 @@ class A2C(Played, Saved):
         lr = config.lr * (remaining if config.anneal_lr else 1.0)
         metrics = self.rollout.collect() | self._differentiate()
         self.optimizer.step(lr, config.max_grad_norm)
-        self.progress += int(self.rollout.valid.sum())
+        self.progress += int(self.context.total(self.rollout.valid.sum())[0])
         return metrics | {"lr": lr}
 
     def _differentiate(self) -> dict[str, float]:
@@ -156,24 +161,35 @@ class A2C(Played, Saved):
         shown = map_tree(lambda x: x.flatten(0, 1), e.observations.tree)
         p, value = self.net(self.policy.prepare(shown))
         V = value.detach().cpu().numpy().reshape(T + 1, N)
-        A = gae(e.rewards, V, e.terminations, e.truncations, config.gamma, config.lam)
 
         valid = torch.from_numpy(e.valid).flatten().nonzero().squeeze(1)
-        advantage = torch.from_numpy(A).flatten()[valid].to(value)  # R_t - V(s_t) if λ = 1
         mask = None if e.masks is None else e.masks.flatten(0, 1)[valid].to(device)
-        actions, valid = e.actions.flatten(0, 1)[valid].to(device), valid.to(device)
+        actions = e.actions.flatten(0, 1)[valid].to(device)
         log_prob, entropy = self.policy.distribution.log_prob_and_entropy(
-            masked(p[valid], mask), actions
+            masked(p[valid.to(device)], mask), actions
         )
+        seen = e.rewards, V, e.terminations, e.truncations
+        if e.log_mu is None:
+            A = gae(*seen, config.gamma, config.lam)
+        else:  # older weights have acted
+            log_rho = np.zeros((T, N))
+            log_rho[e.valid] = log_prob.detach().cpu().numpy() - e.log_mu[e.valid]
+            A = vtrace(*seen, log_rho, config.gamma, config.lam)
+        advantage = torch.from_numpy(A).flatten()[valid].to(value)  # R_t - V(s_t) if λ = 1
+        valid = valid.to(device)
         target = advantage + value[valid].detach()
         if config.normalise_advantage:
-            advantage = (advantage - advantage.mean()) / (advantage.std(correction=0) + 1e-8)
+            mean, std = mean_of_all(advantage, self.context), std_of_all(advantage, self.context)
+            advantage = (advantage - mean) / (std + 1e-8)
         L_policy = policy_loss(log_prob, advantage)
         L_value = value_loss(value[valid], target)
         S = entropy.mean()
         loss = L_policy + config.value_coef * L_value - config.entropy_coef * S
+        (B,) = self.context.total(len(valid))
         self.net.zero_grad()
-        torch.autograd.backward(loss)
+        torch.autograd.backward(loss * (len(valid) * self.context.world / B))
+        gradients = (p.grad for p in self.net.parameters())
+        self.context.average(gradient for gradient in gradients if gradient is not None)
         terms = torch.stack([L_policy, L_value, S]).tolist()
         return dict(zip(("policy_loss", "value_loss", "entropy"), terms, strict=True))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,19 +44,23 @@ class Transitions:
         self._observation = map_tree(take, observation)
         self.columns = {name: take(column) for name, column in columns.items()}
 
-    def shuffled(self, parts: int, rng: np.random.Generator) -> Iterator[Minibatch]:
-        """All of them once, in PARTS of about equal size; one gather makes each contiguous."""
+    def shuffled(
+        self, parts: int, rng: np.random.Generator, exactly: bool = False
+    ) -> Iterator[Minibatch]:
+        """All of them once, in PARTS of about equal size, or EXACTLY so many, which processes that
+        go through theirs together need; one gather makes each contiguous.
+        """
         if parts == 1:  # the order within a minibatch changes nothing
             columns = {name: self._convert(column) for name, column in self.columns.items()}
             yield Minibatch((self._observation,), None, columns)
             return
         n = len(self.rows)
         size = -(-n // parts)
+        ends = [n * i // parts for i in range(parts + 1)] if exactly else [*range(0, n, size), n]
         order = torch.from_numpy(rng.permutation(n)).to(self.rows.device)
         observation = map_tree(lambda x: x[order], self._observation)
         columns = {name: column[order] for name, column in self.columns.items()}
-        for begin in range(0, n, size):
-            end = begin + size
+        for begin, end in pairwise(ends):
             yield Minibatch(
                 (map_tree(lambda x, a=begin, b=end: x[a:b], observation),),
                 None,
@@ -87,8 +92,12 @@ class Sequences:
         self._columns = {name: cut(column) for name, column in columns.items()}
         self.columns = {name: column[self._valid] for name, column in self._columns.items()}
 
-    def shuffled(self, parts: int, rng: np.random.Generator) -> Iterator[Minibatch]:
-        """All of them once, in PARTS of about equally many stretches."""
+    def shuffled(
+        self, parts: int, rng: np.random.Generator, exactly: bool = False
+    ) -> Iterator[Minibatch]:
+        """All of them once, in PARTS of about equally many stretches: as many in every process,
+        which have as many stretches.
+        """
         n = len(self._memory)
         size = -(-n // parts)
         order = torch.from_numpy(rng.permutation(n)).to(self._memory.device)

@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from corelab_nets.arrays import Array
 from corelab_nets.trees import Tree, map_tree
 from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor
 
+from corelab import Context
+
 _EPSILON = 1e-8
 _LIMIT = 10.0
 """How far from 0 anything normalised can be."""
+_ALL = slice(None)
 
 
 class Moments:
@@ -26,12 +30,13 @@ class Moments:
         self._n = 0
         self._sum, self._squares = np.zeros(shape), np.zeros(shape)
 
-    def add(self, rows: NDArray[Any]) -> None:
-        """Count ROWS [B, *shape]."""
+    def add(self, rows: NDArray[Any], context: Context) -> None:
+        """Count ROWS [B, *shape], and those that the other processes of CONTEXT have."""
         rows = rows.astype(np.float64)
-        self._n += len(rows)
-        self._sum = self._sum + rows.sum(0)
-        self._squares = self._squares + (rows**2).sum(0)
+        n, total, squares = context.total(len(rows), rows.sum(0), (rows**2).sum(0))
+        self._n += int(n)
+        self._sum = self._sum + total
+        self._squares = self._squares + squares
 
     def mean_and_std(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of all rows so far; 0 and 1 if there were none."""
@@ -66,12 +71,14 @@ class ObservationNormaliser:
         """OBSERVATION [..., *shape], normalised and kept within ±10."""
         return map_tree(_normalised, observation, self._in_use)
 
-    def update(self, observation: Tree) -> None:
-        """Count OBSERVATION [B, *shape] (tensors) and use the new moments from here on."""
+    def update(self, observation: Tree, context: Context) -> None:
+        """Count OBSERVATION [B, *shape] (tensors), and those that the other processes of CONTEXT
+        have, and use the new moments from here on.
+        """
 
         def add(x: Tensor, moments: Moments | None) -> None:
             if moments is not None:
-                moments.add(x.numpy())
+                moments.add(x.numpy(), context)
 
         map_tree(add, observation, self._moments)
         self._refresh()
@@ -106,22 +113,29 @@ class RewardNormaliser:
     behind, G_t = γ G_{t-1} + r_t, counted anew in each episode (Engstrom et al. 2020, section 3).
     """
 
-    def __init__(self, num_envs: int, gamma: float) -> None:
+    def __init__(self, num_envs: int, gamma: float, context: Context) -> None:
+        self._context = context
         self._moments = Moments()
         self._return = np.zeros(num_envs)
         self._gamma = gamma
 
     def __call__(
-        self, rewards: NDArray[np.float64], ends: NDArray[np.bool_], valid: NDArray[np.bool_]
+        self,
+        rewards: NDArray[np.float64],
+        ends: NDArray[np.bool_],
+        valid: NDArray[np.bool_],
+        rows: slice = _ALL,
     ) -> NDArray[np.float64]:
-        """Count REWARDS [T, N], of which ENDS says where episodes end and VALID which are of
-        transitions, and give them back scaled and kept within ±10.
+        """Count REWARDS [T, N] of these ROWS of all environments, of which ENDS says where episodes
+        end and VALID which are of transitions, and give them back scaled and kept within ±10.
         """
         returns = np.empty_like(rewards)
+        G = self._return[rows]
         for t, reward in enumerate(rewards):
-            returns[t] = self._return = self._gamma * self._return + reward
-            self._return = self._return * ~ends[t]
-        self._moments.add(returns[valid])
+            returns[t] = G = self._gamma * G + reward
+            G = G * ~ends[t]
+        self._return[rows] = G
+        self._moments.add(returns[valid], self._context)
         _, std = self._moments.mean_and_std()
         return np.clip(rewards / std, -_LIMIT, _LIMIT)
 
@@ -133,6 +147,21 @@ class RewardNormaliser:
         """Go on with STATE."""
         self._moments.load_state_dict(state["moments"])
         self._return = state["return"]
+
+
+def mean_of_all(x: Array, context: Context) -> Any:
+    """The mean of X [B] over the minibatches of all processes of CONTEXT."""
+    if context.world == 1:
+        return x.mean()
+    total, n = context.total(float(x.sum()), len(x))
+    return total / n
+
+
+def std_of_all(x: Tensor, context: Context) -> Any:
+    """The standard deviation of X [B] over the minibatches of all processes of CONTEXT."""
+    if context.world == 1:
+        return x.std(correction=0)
+    return mean_of_all((x - mean_of_all(x, context)) ** 2, context) ** 0.5
 
 
 class _Pair:

@@ -32,13 +32,13 @@ class Policy:
         self, task: Environment, model: Callable[..., Any], context: Context, *, normalise: bool
     ) -> None:
         space, actions = task.single_observation_space, task.single_action_space
-        self._name, self._device = task.name, context.device
+        self.name, self.device = task.name, context.device
         check_mask(space, actions, task.name)
         self.distribution = distribution_over(actions, task.name)
         self.space = without_mask(space)
         """What the network sees."""
         self.has_mask = has_mask(space)
-        self.net: nn.Module = context.wrap(model(self.space, actions))
+        self.net: nn.Module = model(self.space, actions)
         self.memory = int(getattr(self.net, "memory", 0))
         """How many numbers it remembers; 0 if it is not recurrent."""
         self.on_arrays = context.device.type == "cpu" and isinstance(self.net, FastActorCritic)
@@ -54,13 +54,13 @@ class Policy:
         if not self.has_mask:
             return observation, None
         seen, mask = split_mask(observation)
-        refuse_empty(mask, over, self._name, step)
+        refuse_empty(mask, over, self.name, step)
         return seen, mask
 
     def prepare(self, seen: Tree) -> Tree:
         """SEEN (tensors) as the network gets it."""
-        if self._device.type != "cpu":
-            seen = map_tree(lambda x: x.to(self._device), seen)
+        if self.device.type != "cpu":
+            seen = map_tree(lambda x: x.to(self.device), seen)
         return seen if self.normaliser is None else self.normaliser(seen)
 
     def act(
@@ -80,12 +80,12 @@ class Policy:
             return masked(p, mask), memory
         with torch.no_grad():
             if self.memory:
-                begins = torch.as_tensor(starts, device=self._device).unsqueeze(0)
+                begins = torch.as_tensor(starts, device=self.device).unsqueeze(0)
                 q, _, memory = net(map_tree(lambda v: v.unsqueeze(0), x), memory, begins)
                 q = q[0]
             else:
                 q, _ = net(x)
-        allowed = None if mask is None else torch.from_numpy(mask).to(self._device)
+        allowed = None if mask is None else torch.from_numpy(mask).to(self.device)
         return masked(q, allowed).cpu().numpy(), memory
 
     def outputs(
@@ -119,10 +119,27 @@ class Policy:
         p, v, _ = self.outputs((x,), None, None if mask is None else mask.numpy())
         return torch.tensor(p), torch.tensor(v)  # copies: the next call writes over p and v
 
-    def count(self, observations: Tree) -> None:
+    def count(self, observations: Tree, context: Context) -> None:
         """Let OBSERVATIONS [T, N, ...] (tensors) count in what observations are normalised by."""
         if self.normaliser is not None:
-            self.normaliser.update(map_tree(lambda x: x.flatten(0, 1), observations))
+            self.normaliser.update(map_tree(lambda x: x.flatten(0, 1), observations), context)
+
+    def weights(self) -> dict[str, Any]:
+        """By what it acts, copied to arrays: the network's parameters and buffers, and the moments
+        of observations.
+        """
+        state = self.net.state_dict()
+        return {
+            "net": {name: tensor.cpu().numpy().copy() for name, tensor in state.items()},
+            "normaliser": None if self.normaliser is None else self.normaliser.state_dict(),
+        }
+
+    def follow(self, weights: dict[str, Any]) -> None:
+        """Act by the WEIGHTS of another policy, on the CPU, from here on."""
+        for name, tensor in self.net.state_dict().items():
+            tensor.numpy()[...] = weights["net"][name]
+        if self.normaliser is not None:
+            self.normaliser.load_state_dict(weights["normaliser"])
 
     @contextmanager
     def playing(
@@ -141,7 +158,7 @@ class Policy:
             nonlocal memory
             envs = watched.envs
             if self.memory and envs.steps == 0:
-                memory = torch.zeros(envs.num_envs, self.memory, device=self._device)
+                memory = torch.zeros(envs.num_envs, self.memory, device=self.device)
             seen, mask = self.see(observation, envs.over, envs.steps)
             p, memory = self.act(to_tensors(self.space, seen), mask, memory, envs.starts)
             return self.distribution.to_env(choose(p))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, SupportsFloat
 
 import torch
-from corelab_envs.interface import Environment
+from corelab_envs.interface import Environment, share_of_worker
 from corelab_media import Video
 from corelab_nets.adam import Adam
 from corelab_nets.arrays import Array, module_of
@@ -16,10 +16,10 @@ from corelab import Context, Saved, Split, require
 from corelab_policy_gradient.interface import ActorCritic
 from corelab_policy_gradient.league import League, drawn_by, duels
 from corelab_policy_gradient.minibatches import Minibatch, Sequences, Transitions
-from corelab_policy_gradient.normalisation import RewardNormaliser
+from corelab_policy_gradient.normalisation import RewardNormaliser, mean_of_all
 from corelab_policy_gradient.policy import Played, Policy
-from corelab_policy_gradient.returns import gae
-from corelab_policy_gradient.rollout import Rollout
+from corelab_policy_gradient.returns import gae, vtrace
+from corelab_policy_gradient.workers import RolloutConfig, collector
 
 _NUM_ENVS = 8
 """How many copies of the environment are learned from if the user does not say."""
@@ -102,7 +102,10 @@ class PPO(Played, Saved):
         sequence: int = 16
         """Steps through which a recurrent model is trained at a time."""
         league: League.Config = field(default_factory=League.Config)
+        rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
+    rolls_out: ClassVar[bool] = True
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"
@@ -236,7 +239,8 @@ class PPO(Played, Saved):
         self, config: Config, task: Environment, model: Callable[..., ActorCritic], context: Context
     ) -> None:
         T, N = config.horizon, task.num_envs or _NUM_ENVS
-        _check(config, N)
+        N = share_of_worker(task, N, context.world, "workers")
+        _check(config)
         self.config, self.task, self.context = config, task, context
         self.policy = Policy(task, model, context, normalise=config.normalise_observation)
         if self.policy.memory:
@@ -245,13 +249,14 @@ class PPO(Played, Saved):
                 L >= 1 and T % L == 0, "algorithm.sequence", L, f"a divisor of the horizon, {T}"
             )
         self.net, self.normaliser = self.policy.net, self.policy.normaliser
-        self.reward_normaliser = RewardNormaliser(N, config.gamma)
+        self.reward_normaliser = RewardNormaliser(N, config.gamma, context)
         self.optimizer = Adam(self.net.parameters(), eps=1e-5)
         self.league: League | None = None
         if getattr(task, "rivals", ()):
             rng = context.rng("league")
             self.league = League(config.league, self.net, drawn_by(self.policy, rng), rng)
-        self.rollout = Rollout(task, self.policy, T, N, context, self.league)
+        self.rollout = collector(config.rollout, task, self.policy, T, N, context, self.league)
+        _check_batch_size(config.batch_size, *self.rollout.rewards.shape, context.world)
         self.progress = 0
 
     def step(self) -> dict[str, float]:
@@ -264,12 +269,12 @@ class PPO(Played, Saved):
         metrics = self.rollout.collect()
         batch = self._batch()
         metrics |= self._optimize(batch, lr, clip)
-        self.policy.count(self.rollout.observations.tree)
+        self.policy.count(self.rollout.observations.tree, self.context)
         if self.league is not None:
             metrics |= self.league.update()
 
         target, value = batch.columns["target"], batch.columns["value"]
-        self.progress += len(target)
+        self.progress += int(self.context.total(len(target))[0])
         variance = target.var(correction=0).item()
         if variance > 0:
             error = (target - value).var(correction=0).item()
@@ -286,8 +291,14 @@ class PPO(Played, Saved):
         log_prob, _, _ = self.policy.distribution.likelihood(p.flatten(0, 1), action.flatten(0, 1))
         r, terminations, truncations = rollout.rewards, rollout.terminations, rollout.truncations
         if config.normalise_reward:
-            r = self.reward_normaliser(r, terminations | truncations, rollout.valid)
-        A = gae(r, V.cpu().numpy(), terminations, truncations, config.gamma, config.lam)
+            ends = terminations | truncations
+            r = self.reward_normaliser(r, ends, rollout.valid, rollout.rows)
+        seen = r, V.cpu().numpy(), terminations, truncations
+        if rollout.log_mu is None:
+            A = gae(*seen, config.gamma, config.lam)
+        else:  # older weights have acted
+            log_rho = log_prob.view(r.shape).cpu().numpy() - rollout.log_mu
+            A = vtrace(*seen, log_rho, config.gamma, config.lam)
         advantage = torch.as_tensor(A, dtype=V.dtype, device=device)
         columns = {
             "action": action,
@@ -301,13 +312,18 @@ class PPO(Played, Saved):
     def _optimize(self, batch: Transitions | Sequences, lr: float, clip: float) -> dict[str, float]:
         """K epochs of Adam on eq. 9; return what was seen on the way, averaged."""
         config, rng = self.config, self.context.rng("minibatches")
-        parts = self.rollout.rewards.size // config.batch_size
-        minibatches = (b for _ in range(config.epochs) for b in batch.shuffled(parts, rng))
+        parts = self.rollout.rewards.size * self.context.world // config.batch_size
+        together = self.context.world > 1
+        minibatches = (
+            b for _ in range(config.epochs) for b in batch.shuffled(parts, rng, exactly=together)
+        )
         seen: list[tuple[Array, ...]] = []
         for minibatch in minibatches:
             seen.append(self._learn(minibatch, lr, clip))
-            if config.target_kl is not None and kl_estimate(seen[-1][-1]) > config.target_kl:
-                break
+            if config.target_kl is not None:
+                (kl,) = self.context.total(kl_estimate(seen[-1][-1]))
+                if kl / self.context.world > config.target_kl:
+                    break
         xp = module_of(seen[0][0])
         L_clip, L_vf, S, log_ratio = (xp.concatenate(column) for column in zip(*seen, strict=True))
         return {
@@ -330,14 +346,17 @@ class PPO(Played, Saved):
         log_ratio = log_prob - b["log_prob"]
         A = b["advantage"]
         if config.normalise_advantage:
-            A = A - A.mean()
-            A = A / ((A**2).mean() ** 0.5 + 1e-8)
+            A = A - mean_of_all(A, self.context)
+            A = A / (mean_of_all(A**2, self.context) ** 0.5 + 1e-8)
         L_clip, d_clip = clipped_surrogate(log_ratio, A, clip)
         clip_value = clip if config.clip_value else None
         L_vf, d_vf = squared_error(value, b["target"], b["value"], clip_value)
-        B = len(value)
+        (B,) = self.context.total(len(value))
+        B /= self.context.world
         d_S = 0 * S - config.entropy_coef / B if config.entropy_coef else None
         pull(pull_p(d_clip / -B, d_S), d_vf * (config.value_coef / B))
+        gradients = (p.grad for p in self.net.parameters())
+        self.context.average(gradient for gradient in gradients if gradient is not None)
         self.optimizer.step(lr, config.max_grad_norm)
         return L_clip, L_vf, S, log_ratio
 
@@ -356,7 +375,7 @@ class PPO(Played, Saved):
         return played | duels(self.policy, self.task, n, split, seed, stochastic)
 
 
-def _check(config: PPO.Config, num_envs: int) -> None:
+def _check(config: PPO.Config) -> None:
     for option in ("lr", "clip", "max_grad_norm", "target_kl"):
         value = getattr(config, option)
         require(value is None or value > 0, f"algorithm.{option}", value, "positive")
@@ -366,12 +385,15 @@ def _check(config: PPO.Config, num_envs: int) -> None:
     T = config.horizon
     require(T >= 2, "algorithm.horizon", T, "at least 2")
     require(config.epochs >= 1, "algorithm.epochs", config.epochs, "at least 1")
-    steps, size = num_envs * T, config.batch_size
-    near = max((n for n in range(1, min(size, steps) + 1) if steps % n == 0), default=1)
+
+
+def _check_batch_size(size: int, T: int, N: int, world: int) -> None:
+    N *= world
+    near = max((n for n in range(1, min(size, T * N) + 1) if T * N % n == 0), default=1)
     require(
         near == size,
         "algorithm.batch_size",
         size,
-        f"a divisor, such as {near}, of the steps in an iteration, which are {steps} "
-        f"({num_envs} environments x horizon {T})",
+        f"a divisor, such as {near}, of the steps in an iteration, which are {T * N} "
+        f"({N} environments x horizon {T})",
     )

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment
+from corelab_envs.interface import Environment, share_of_worker
 from corelab_nets.adam import Adam
 from corelab_nets.masks import masked
 from corelab_nets.trees import Stack, Tree, map_tree
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from corelab import Context, DataError, PluginError, Saved, require
 from corelab_policy_gradient.interface import ActorCritic
+from corelab_policy_gradient.normalisation import mean_of_all, std_of_all
 from corelab_policy_gradient.policy import Played, Policy
 
 _EPISODES = 8
@@ -90,6 +91,7 @@ class REINFORCE(Played, Saved):
         entropy_coef: float = 0.0
         """Weight of the entropy bonus."""
 
+    sharded: ClassVar[tuple[str, ...]] = ()
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"
@@ -119,7 +121,7 @@ class REINFORCE(Played, Saved):
         self.net = self.policy.net
         self.optimizer = Adam(self.net.parameters())
         self.progress = 0
-        N = task.num_envs or _EPISODES
+        N = share_of_worker(task, task.num_envs or _EPISODES, context.world, "workers")
         self.copies = Copies(task, N, context)
         self.observations = self.copies.reset()  # S_0 of the next episodes, N of [1, ...]
         self._shown = Stack(self.policy.space, N, 1, task.name)
@@ -131,7 +133,7 @@ class REINFORCE(Played, Saved):
         experience = self._play()
         metrics = self._differentiate(experience)
         self.optimizer.step(lr)
-        self.progress += len(experience.action)
+        self.progress += int(self.context.total(len(experience.action))[0])
         return metrics | {
             "return": float(experience.reward.sum(0).mean()),
             "episode_length": float(experience.valid.sum(0).mean()),
@@ -203,7 +205,8 @@ class REINFORCE(Played, Saved):
         G = torch.from_numpy(returns_to_go(reward, config.gamma)[e.valid]).to(value)
         weight = G - value.detach() if config.baseline else G
         if config.normalise_advantage:
-            weight = (weight - weight.mean()) / (weight.std(correction=0) + 1e-8)
+            mean, std = mean_of_all(weight, self.context), std_of_all(weight, self.context)
+            weight = (weight - mean) / (std + 1e-8)
         if config.discount_steps:
             t, _ = e.valid.nonzero()
             weight = weight * torch.from_numpy(config.gamma**t).to(value)
@@ -215,6 +218,8 @@ class REINFORCE(Played, Saved):
             metrics["value_loss"] = (G - value).square().mean().item()
         self.net.zero_grad()
         torch.autograd.backward(loss)
+        gradients = (p.grad for p in self.net.parameters())
+        self.context.average(gradient for gradient in gradients if gradient is not None)
         return metrics
 
     def _bootstrapped(self, e: Experience) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Experience: T steps in each of N copies of an environment, gathered by a policy."""
+"""Acting: T steps at a time in each of N copies of an environment."""
 
 from __future__ import annotations
 
@@ -6,63 +6,42 @@ from typing import Any
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Opponents, SelfPlay
-from corelab_nets.trees import Stack, Tree, map_tree
+from corelab_envs.interface import Environments
 from numpy.typing import NDArray
-from torch import Tensor
 
-from corelab import Context
-from corelab_policy_gradient.minibatches import Sequences, Transitions
+from corelab_policy_gradient.experience import Experience
 from corelab_policy_gradient.policy import Policy
 
-_AT_ONCE = 1024
-"""How many observations go through the network together when all of them must."""
 
-
-class Rollout:
-    """N copies of TASK, in which POLICY acts for T steps at a time; what came of the last of them.
-    If TASK is a game, OPPONENTS move for the other side.
-
-    Rows of time are [T, N, ...], observations [T + 1, N, ...]: the last is what followed. A step
-    that only reset its copy is no transition and not `valid`; its other entries mean nothing.
+class Rollout(Experience):
+    """ENVS, N copies, in which POLICY acts for T steps at a time, by actions drawn with RNG; and
+    what came of the last of them, with the likelihood of actions that is needed once POLICY has
+    AGED.
     """
 
     def __init__(
         self,
-        task: Environment,
+        envs: Environments,
         policy: Policy,
         T: int,
-        N: int,
-        context: Context,
-        opponents: Opponents | None = None,
+        rng: np.random.Generator,
+        aged: bool = False,
     ) -> None:
-        self._policy, self._context, self._name = policy, context, task.name
-        self.envs = task.make(N, context.seed_for("environments"))
-        if opponents is not None and isinstance(self.envs, SelfPlay):
-            self.envs.face(opponents)
+        N = envs.num_envs
+        super().__init__(policy, T, N, aged)
+        self.envs = envs
+        self._rng = rng
         self._observation, info = self.envs.reset()  # s_t, [N, ...]
         self._over = info.get("waits", np.zeros(N, np.bool_))  # whether the next step only resets
         self._starts = np.ones(N, np.bool_)  # whether s_t begins an episode
-        self._memory = torch.zeros(N, policy.memory, device=context.device)
+        self._memory = torch.zeros(N, policy.memory, device=self._device)
         self._return, self._length = np.zeros(N), np.zeros(N, np.int64)
         self._steps = 0
-
-        distribution = policy.distribution
-        self.observations = Stack(policy.space, T + 1, N, task.name)
-        self.masks = (
-            torch.ones((T + 1, N, distribution.size), dtype=torch.bool) if policy.has_mask else None
-        )
-        self.actions = torch.zeros((T, N, *distribution.shape), dtype=distribution.dtype)
-        self.rewards = np.zeros((T, N))
-        self.terminations = np.zeros((T, N), np.bool_)
-        self.truncations = np.zeros((T, N), np.bool_)
-        self.valid = np.zeros((T, N), np.bool_)
-        self.starts = np.zeros((T + 1, N), np.bool_)  # whether s_t begins an episode
-        self.memories = torch.zeros((T + 1, N, policy.memory), device=context.device)  # before s_t
+        self._mu = np.zeros((T, N, policy.distribution.size)) if aged else None
 
     def collect(self) -> dict[str, float]:
         """Act for T steps; return mean return and length of the episodes that ended."""
-        policy, rng = self._policy, self._context.rng("actions")
+        policy, rng = self._policy, self._rng
         distribution, recurrent = policy.distribution, policy.memory > 0
         actions = self.actions.numpy()
         T = len(self.rewards)
@@ -75,6 +54,8 @@ class Rollout:
                 self.memories[t] = memory
             p, memory = policy.act(self.observations[t], mask, memory, self._starts)
             actions[t] = action = distribution.sample(p, rng)
+            if self._mu is not None:
+                self._mu[t] = p
             self._observation, reward, termination, truncation, _ = self.envs.step(
                 distribution.to_env(action)
             )
@@ -88,49 +69,12 @@ class Rollout:
         self._over, self._memory = over, memory
         ends = self.terminations | self.truncations
         self.valid[0], self.valid[1:] = ~before, ~ends[:-1]
-        return self._episodes(ends & self.valid)  # the others wait, and have ended before
-
-    @torch.no_grad()
-    def outputs(self) -> tuple[Tensor, Tensor]:
-        """What the policy gives for what was seen, [T, N, k], and all values, [T + 1, N]."""
-        T, N = self.rewards.shape
-        observation, mask = self._inputs()
-        mask = None if mask is None else mask.flatten(0, 1)
-        if self._policy.memory:
-            starts = torch.from_numpy(self.starts).to(self._context.device)
-            every = torch.arange(starts.numel(), device=starts.device)
-            inputs = (observation, self.memories[0], starts)
-            p, value, _ = self._policy.outputs(inputs, every, mask)
-        else:
-            flat = map_tree(lambda x: x.flatten(0, 1), observation)
-            parts = []
-            for begin in range(0, (T + 1) * N, _AT_ONCE):
-                part = slice(begin, begin + _AT_ONCE)
-                x = map_tree(lambda x, part=part: x[part], flat)
-                parts.append(self._policy.look(x, None if mask is None else mask[part]))
-            p, value = (torch.cat(column) for column in zip(*parts, strict=True))
-        return p[: T * N].view(T, N, -1), value.view(T + 1, N)
-
-    def batch(self, columns: dict[str, Tensor], sequence: int = 1) -> Transitions | Sequences:
-        """The transitions among what was seen, with COLUMNS [T, N, ...] and the mask, if there is
-        one; in stretches of SEQUENCE steps for a policy that remembers.
-        """
-        T, device = len(self.rewards), self._context.device
-        observation, mask = self._inputs()
-        columns = columns if mask is None else columns | {"mask": mask[:T]}
-        valid = torch.from_numpy(self.valid).to(device)
-        if self._policy.memory:
-            observation = map_tree(lambda x: x[:T], observation)
-            starts = torch.from_numpy(self.starts[:T]).to(device)
-            return Sequences(observation, self.memories[:T], starts, columns, valid, sequence)
-        observation = map_tree(lambda x: x.flatten(0, 1), observation)
-        columns = {name: column.flatten(0, 1) for name, column in columns.items()}
-        rows = valid.flatten().nonzero().squeeze(1)
-        return Transitions(observation, columns, rows, self._policy.on_arrays)
-
-    def _inputs(self) -> tuple[Tree, Tensor | None]:
-        mask = None if self.masks is None else self.masks.to(self._context.device)
-        return self._policy.prepare(self.observations.tree), mask
+        self._count_episodes(ends & self.valid)  # the others wait, and have ended before
+        if self._mu is not None:
+            mu, taken = (x.reshape(-1, *x.shape[2:]) for x in (self._mu, actions))
+            log_mu, _, _ = distribution.likelihood(mu, taken)
+            self.log_mu = log_mu.reshape(self.rewards.shape)
+        return self.metrics()
 
     def _see(self, t: int, over: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         seen, mask = self._policy.see(self._observation, over, self._steps)
@@ -139,8 +83,8 @@ class Rollout:
             self.masks[t].numpy()[...] = mask
         return mask
 
-    def _episodes(self, ends: NDArray[np.bool_]) -> dict[str, float]:
-        returns, lengths, begin = [], [], 0
+    def _count_episodes(self, ends: NDArray[np.bool_]) -> None:
+        returns, lengths, begin = [np.zeros(0)], [np.zeros(0, np.int64)], 0
         for t in np.flatnonzero(ends.any(1)).tolist():
             self._count(begin, t + 1)
             returns.append(self._return[ends[t]])
@@ -148,12 +92,7 @@ class Rollout:
             self._return[ends[t]] = self._length[ends[t]] = 0
             begin = t + 1
         self._count(begin, len(ends))
-        if not returns:
-            return {}
-        return {
-            "return": float(np.concatenate(returns).mean()),
-            "episode_length": float(np.concatenate(lengths).mean()),
-        }
+        self.returns, self.lengths = np.concatenate(returns), np.concatenate(lengths)
 
     def _count(self, begin: int, end: int) -> None:
         self._return += self.rewards[begin:end].sum(0)  # 0 where a step only reset

@@ -10,7 +10,14 @@ from typing import Any, ClassVar, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Tally, film, measure
+from corelab_envs.interface import (
+    Environment,
+    Tally,
+    film,
+    make_environments,
+    measure,
+    share_of_worker,
+)
 from corelab_media import Video
 from corelab_nets.adam import Adam
 from corelab_nets.perceptron import Perceptrons
@@ -141,6 +148,8 @@ class SAC(Saved):
         """The entropy H̄ that a learned temperature holds; none takes -1 for each action dimension.
         """
 
+    rolls_out: ClassVar[bool] = True
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size", "capacity")
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "Pendulum-v1"
     default_model: ClassVar[str] = "mlp"
@@ -181,6 +190,7 @@ class SAC(Saved):
         N = task.num_envs or 1
         rows = config.capacity
         require(rows >= N, "algorithm.capacity", rows, f"at least {N}, one for each environment")
+        N = share_of_worker(task, N, context.world, "workers")
         observations, actions = task.single_observation_space, task.single_action_space
         if not (isinstance(observations, spaces.Box) and len(observations.shape) == 1):
             raise PluginError(
@@ -211,10 +221,10 @@ class SAC(Saved):
         self.progress = 0
         self.owed = 0.0  # updates that are due
 
-        self.envs = task.make(N, context.seed_for("environments"))
+        self.envs = make_environments(task, N, context)
         self.observation, _ = self.envs.reset()  # s_t, [N, n]
         self.tally = Tally(N)
-        self.replay = Replay(config.capacity, 2 * n + d + 2, context.device)
+        self.replay = Replay(rows // context.world, 2 * n + d + 2, context.device)
         self._columns = [n, d, 1, 1, n]
         self._rows = torch.zeros(N, sum(self._columns))  # the transitions of one step
         self._fields = [x.numpy() for x in torch.split(self._rows, self._columns, -1)]
@@ -224,7 +234,7 @@ class SAC(Saved):
         seen: Seen | None = None
         before, rewards = self.progress, 0.0
         for _ in range(_ITERATION):
-            transitions, reward = self._act()
+            transitions, reward = self.context.total(*self._act())
             rewards += reward
             if self.progress >= self.config.warmup:
                 self.owed += transitions * self.config.updates
@@ -232,7 +242,7 @@ class SAC(Saved):
                 self.owed -= n
                 if n:
                     seen = self._learn(n)
-            self.progress += transitions
+            self.progress += int(transitions)
         metrics = seen.metrics() if seen else {}
         metrics["reward"] = rewards / (self.progress - before)
         return metrics | self.tally.metrics()
@@ -277,8 +287,9 @@ class SAC(Saved):
     @torch.no_grad()
     def _learn(self, n: int) -> Seen:
         """N updates; return what was seen in the last of them."""
-        batches = self.replay.sample(n, self.config.batch_size, self.context.rng("minibatches"))
-        noise = self._noise(self.context.generator("noise"), n, 2 * self.config.batch_size)
+        B = self.config.batch_size // self.context.world
+        batches = self.replay.sample(n, B, self.context.rng("minibatches"))
+        noise = self._noise(self.context.generator("noise"), n, 2 * B)
         for batch, epsilon in zip(batches, noise, strict=True):
             seen = self._update(batch, epsilon)
         return seen
@@ -301,6 +312,7 @@ class SAC(Saved):
         y = r.squeeze(-1) + self.config.gamma * lives.squeeze(-1) * V_next  # eq. 2
         Q, seen = critics.trace(batch[:, : n + d])
         critics.flat.grad, _ = critics.pull(seen, critic_gradient(Q, y))
+        self.context.average([critics.flat.grad])
         self.critic_optimizer.step(self.config.lr)
 
         # φ ← φ - λ ∇J_π(φ), and α ← α - λ ∇J(α)
@@ -315,6 +327,8 @@ class SAC(Saved):
             self.log_alpha.grad = temperature_gradient(
                 self.log_alpha, now.log_prob, self.target_entropy
             )
+            self.context.average([self.log_alpha.grad])
+        self.context.average([actor.flat.grad])
         self.actor_optimizer.step(self.config.lr)
 
         self.target.flat.lerp_(critics.flat, self.config.tau)  # θ̄_i ← τ θ_i + (1 - τ) θ̄_i

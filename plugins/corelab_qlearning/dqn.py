@@ -12,7 +12,14 @@ from typing import Any, ClassVar, NamedTuple, SupportsFloat, cast
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Tally, film, measure
+from corelab_envs.interface import (
+    Environment,
+    Tally,
+    film,
+    make_environments,
+    measure,
+    share_of_worker,
+)
 from corelab_media import Video
 from corelab_nets.masks import refuse_empty
 from corelab_nets.trees import tensor_dtype
@@ -111,6 +118,8 @@ class DQN(Saved):
         v_max: float = 10.0
         """Highest return that c51 can represent."""
 
+    rolls_out: ClassVar[bool] = True
+    sharded: ClassVar[tuple[str, ...]] = ("batch_size", "capacity")
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"
@@ -137,6 +146,7 @@ class DQN(Saved):
     ) -> None:
         N = task.num_envs or 1
         _check(config, N)
+        N = share_of_worker(task, N, context.world, "workers")
         self.config, self.task, self.context = config, task, context
         space, self._masked = shown(task)
         actions = task.single_action_space
@@ -173,7 +183,7 @@ class DQN(Saved):
             space,
             self._n,
             N,
-            config.capacity,
+            config.capacity // context.world,
             n_step=config.n_step,
             gamma=config.gamma,
             stack=getattr(task, "stack", 1),
@@ -183,7 +193,7 @@ class DQN(Saved):
         self.exploration = Exploration(
             N, self._n, masked=self._masked, persistent=config.persistent
         )
-        self.envs = task.make(N, context.seed_for("environments"))
+        self.envs = make_environments(task, N, context)
         self.observation, _ = self.envs.reset()  # S_t, [N, ...]
         self.tally = Tally(N)
         self.replay.begin(*split(self.observation))
@@ -191,8 +201,9 @@ class DQN(Saved):
 
     def step(self) -> dict[str, float]:
         """Act, and learn in between (Mnih et al. 2015, algorithm 1), for at least 64 steps."""
-        config = self.config
-        between = config.train_every // self.envs.num_envs  # steps of all environments
+        config, before = self.config, self.progress
+        # steps of all environments, of which the other processes have as many
+        between = config.train_every // (self.envs.num_envs * self.context.world)
         rounds = max(1, _ITERATION // config.train_every)
         learns = self.progress >= config.learning_starts
         epsilon = self._epsilon() if learns else 1.0
@@ -216,6 +227,7 @@ class DQN(Saved):
             metrics["loss"] = losses.mean().item()
             if isinstance(self.replay, PrioritisedReplay):
                 self.replay.prioritise(places, priorities.flatten().cpu().numpy())
+        self.progress = before + int(self.context.total(self.progress - before)[0])
         return metrics | self.tally.metrics()
 
     def _epsilon(self) -> float:
@@ -255,7 +267,7 @@ class DQN(Saved):
         """So many minibatches from the replay, with their targets, and the mean value of the states
         that follow. All are computed together, by the networks as they are now.
         """
-        config, size = self.config, self.config.batch_size
+        config, size = self.config, self.config.batch_size // self.context.world
         if self.progress - self.copied >= config.target_every:
             self._target_theta.copy_(self._theta)
             self.copied = self.progress
@@ -287,6 +299,7 @@ class DQN(Saved):
         taken = z.gather(1, batch.action).squeeze(1)
         loss, gradient, error = self.values.loss(taken, batch.target)
         slope = pull(batch.weight * gradient.unsqueeze(1))
+        self.context.average([slope])
         length = slope.norm().item()
         if length > self.config.max_grad_norm:
             slope.mul_(self.config.max_grad_norm / (length + 1e-6))

@@ -321,7 +321,7 @@ def test_moments_are_those_of_all_rows():
     rows = np.random.default_rng(0).normal(3, 2, (50, 4))
     moments = Moments((4,))
     for part in np.split(rows, [7, 20]):
-        moments.add(part)
+        moments.add(part, Context(0, torch.device("cpu"), 1))
     mean, std = moments.mean_and_std()
     np.testing.assert_allclose(mean, rows.mean(0))
     np.testing.assert_allclose(std, rows.std(0))
@@ -342,7 +342,7 @@ def test_rewards_are_divided_by_the_deviation_of_the_discounted_return():
     rng = np.random.default_rng(0)
     rewards, ends = rng.normal(size=(2, 20, 3)), rng.random((2, 20, 3)) < 0.2
     valid = np.ones((20, 3), bool)
-    normaliser = RewardNormaliser(3, 0.9)
+    normaliser = RewardNormaliser(3, 0.9, Context(0, torch.device("cpu"), 1))
     scaled = [normaliser(r, e, valid) for r, e in zip(rewards, ends, strict=True)]
     returns, total = [], np.zeros(3)
     for r, e in zip(rewards.reshape(40, 3), ends.reshape(40, 3), strict=True):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from corelab_policy_gradient.returns import gae
+from corelab_policy_gradient.returns import gae, vtrace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,3 +108,76 @@ def test_the_extremes_of_lambda_are_one_step_and_the_whole_episode(lam):
     else:
         expected = sum(0.9**t * rewards[t] for t in range(5)) + 0.9**5 * values[5] - values[0]
     np.testing.assert_allclose(gae(rewards, values, none, none, 0.9, lam)[0], expected)
+
+
+def corrected_by_definition(
+    rewards, values, terminations, truncations, log_rho, gamma, lam, rho_bar, c_bar
+):
+    """Eq. 1 of the paper as it stands, with the λ of remark 2, less V(x_s):
+    v_s - V(x_s) = Σ_t γ^(t-s) (Π_{i=s}^{t-1} c_i) δ_t V, summed to the episode's end.
+    """
+    T, N = rewards.shape
+    corrections = np.zeros((T, N))
+    rho = np.minimum(rho_bar, np.exp(log_rho))
+    c = lam * np.minimum(c_bar, np.exp(log_rho))
+    for n in range(N):
+        for s in range(T):
+            for t in range(s, T):
+                successor = 0.0 if terminations[t, n] else values[t + 1, n]
+                delta = rho[t, n] * (rewards[t, n] + gamma * successor - values[t, n])
+                corrections[s, n] += gamma ** (t - s) * np.prod(c[s:t, n]) * delta
+                if terminations[t, n] or truncations[t, n]:
+                    break
+    return corrections
+
+
+bars = st.floats(0.1, 3)
+
+
+@settings(deadline=None)
+@given(experience=experiences(), spread=st.floats(0, 3), rho_bar=bars, c_bar=bars)
+def test_v_trace_targets_are_those_of_the_definition(experience, spread, rho_bar, c_bar):
+    rng = np.random.default_rng(0)
+    log_rho = spread * rng.normal(size=experience["rewards"].shape)
+    everything = experience | {"log_rho": log_rho, "rho_bar": rho_bar, "c_bar": c_bar}
+    np.testing.assert_allclose(
+        vtrace(**everything), corrected_by_definition(**everything), atol=1e-9
+    )
+
+
+@settings(deadline=None)
+@given(experience=experiences(), rho_bar=st.floats(1, 3), c_bar=st.floats(1, 3))
+def test_v_trace_on_policy_is_gae_and_with_lambda_1_the_n_step_target(experience, rho_bar, c_bar):
+    log_rho = np.zeros_like(experience["rewards"])
+    corrections = vtrace(**experience, log_rho=log_rho, rho_bar=rho_bar, c_bar=c_bar)
+    np.testing.assert_allclose(corrections, gae(**experience), atol=1e-9)
+
+
+def test_v_trace_on_policy_sums_the_rewards_up_to_the_value_of_the_last_state():
+    """Three steps without an end, γ = ½, λ = 1: v_0 = 1 + 2/2 + 4/4 + 80/8."""
+    none = flags(0, 0, 0)
+    values = column(10, 20, 40, 80)
+    corrections = vtrace(column(1, 2, 4), values, none, none, column(0, 0, 0), gamma=0.5)
+    assert corrections[0, 0] + values[0, 0] == 1 + 1 + 1 + 10
+
+
+@settings(deadline=None)
+@given(experience=experiences(), spread=st.floats(0, 3), bar=bars)
+def test_v_trace_corrections_are_the_advantages_of_its_policy_gradient(experience, spread, bar):
+    """ρ_s (r_s + γ v_{s+1} - V(x_s)), section 4.2, where λ = 1, ρ̄ = c̄ and the episode goes on."""
+    rng = np.random.default_rng(1)
+    experience["log_rho"] = spread * rng.normal(size=experience["rewards"].shape)
+    experience["terminations"][:] = experience["truncations"][:] = False
+    experience["lam"] = 1.0
+    corrections = vtrace(**experience, rho_bar=bar, c_bar=bar)
+    v = experience["values"].copy()
+    v[:-1] += corrections
+    rho = np.minimum(bar, np.exp(experience["log_rho"]))
+    target = experience["rewards"] + experience["gamma"] * v[1:]
+    np.testing.assert_allclose(corrections, rho * (target - experience["values"][:-1]), atol=1e-9)
+
+
+def test_v_trace_takes_no_harm_from_actions_that_have_become_certain_or_impossible():
+    none = flags(0, 0)
+    corrections = vtrace(column(1, 1), column(0, 0, 0), none, none, column(1e4, -1e4), gamma=0.9)
+    np.testing.assert_array_equal(corrections, column(1, 0))

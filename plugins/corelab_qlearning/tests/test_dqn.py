@@ -344,3 +344,21 @@ def test_observations_that_cannot_be_stored_are_refused():
     task.single_observation_space = spaces.Tuple([spaces.Discrete(2)])
     with pytest.raises(PluginError, match=r"Corridor-v0 shows Tuple.*; dqn learns from Box and"):
         dqn_on(task)
+
+
+def test_environments_on_one_worker_change_nothing_and_on_two_are_others(tmp_path):
+    def make(W):
+        context = Context(3, torch.device("cpu"), 1_000, rollout_workers=W)
+        task = GymnasiumTask(GymnasiumTask.Config(num_envs=2))
+        build = functools.partial(context.build, MLP, MLP.Config((8,)))
+        return DQN(DQN.Config(**QUICK), task, build, context)
+
+    def steps(algorithm, n=2):
+        return [algorithm.step() for _ in range(n)]
+
+    none, one, two, resumed = make(0), make(1), make(2), make(2)
+    assert steps(none) == steps(one) != steps(two)
+    two.save(tmp_path)
+    resumed.load(tmp_path)
+    resumed.context.load_state_dict(two.context.state_dict())
+    assert steps(two) == steps(resumed)
