@@ -28,6 +28,7 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/api.py
+	$(BIN)/python tests/breakages.py
 	@$(MAKE) --no-print-directory lines
 
 lines: $(READY)

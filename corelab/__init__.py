@@ -10,8 +10,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 from corelab.components import Component
+from corelab.deprecation import Deprecated, DeprecatedWarning
 from corelab.errors import (
     CheckpointError,
+    ClusterError,
     ConfigError,
     CorelabError,
     DataError,
@@ -37,11 +39,14 @@ __all__ = [
     "API",
     "Algorithm",
     "CheckpointError",
+    "ClusterError",
     "Component",
     "ConfigError",
     "Context",
     "CorelabError",
     "DataError",
+    "Deprecated",
+    "DeprecatedWarning",
     "DivergedError",
     "Evaluates",
     "Media",

@@ -1,12 +1,14 @@
 """usage: corelab VERB ...
 
   train ALGORITHM       train it; the last line printed is the run's directory
+  sweep ALGORITHM       many runs that differ in options: --search "algorithm.lr=loguniform(…)"
   resume RUN            go on with a run that was stopped, to bit-identical weights
   runs [FOLDER]         list runs: status, progress, best evaluation
   eval RUN...           measure what has been learned on the test split, with intervals over seeds
   sample RUN -o FILE    draw samples: a grid of images, or a video
   plugins               list what is installed, and what is broken and why
   show KIND NAME        the options of an algorithm, task or model, and its source
+  new KIND NAME         write a plugin of your own: a distribution to install, train and change
   check MODULE          run the conformance checks on a plugin
   doctor                say what this machine has, and what is wrong with it
 
@@ -23,13 +25,15 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from corelab import __version__
-from corelab.components import KINDS
-from corelab.errors import ConfigError, CorelabError, hint
-from corelab.plugins import Plugin, Plugins, one_line, warn
+from corelab.components import PARTS
+from corelab.deprecation import one_line_each
+from corelab.errors import ConfigError, CorelabError
+from corelab.plugins import ALLOW, Offer, Plugin, Plugins, one_line, warn
 
 if TYPE_CHECKING:
     from corelab.runs import Run
@@ -68,6 +72,9 @@ def train(argv: list[str]) -> int:
     --jobs N              how many of them at a time (default: 1)
     --steps N             the budget, in the algorithm's own unit
     --device NAME         auto, cpu, cuda or cuda:N
+    --workers N           processes that learn together, on --gpus N
+    --rollout-workers N   processes that step the environments
+    --address HOST:PORT   the Ray cluster these are on
     --config FILE         options from a TOML file, or from the run.json of a run to repeat
     --dry-run             print the options as they would be used, and where each comes from
     --run.dir FOLDER      the folder below which the run's directory is made
@@ -125,21 +132,75 @@ def train(argv: list[str]) -> int:
     return 0
 
 
+def sweep(argv: list[str]) -> int:
+    """Search the options of an algorithm: many runs, on Ray Tune. All else is as for train."""
+    parser = _parser("sweep")
+    parser.add_argument("algorithm")
+    what = "an option and its values, such as algorithm.lr=loguniform(1e-5,1e-2); also uniform, "
+    what += "quniform, randint, choice and grid"
+    parser.add_argument("--search", action="append", default=[], metavar="EXPRESSION", help=what)
+    parser.add_argument("--trials", type=_whole, help="how many runs (default: 20)")
+    which = "how values are chosen (default: random, or grid if one is searched)"
+    parser.add_argument("--method", choices=("random", "grid", "bayesian"), help=which)
+    which = "what stops bad trials early (default: none)"
+    parser.add_argument("--scheduler", choices=("none", "asha"), default="none", help=which)
+    which = "what counts (default: what the algorithm calls best)"
+    parser.add_argument("--metric", help=which)
+    parser.add_argument("--mode", choices=("max", "min"), help="whether more or less is better")
+    parser.add_argument("--jobs", type=_whole, help="how many at a time (default: as many as fit)")
+    for flag in ("--task", "--model"):
+        parser.add_argument(flag)
+    parser.add_argument("--config", type=Path)
+    args, options = parser.parse_known_args(argv)
+    if args.jobs == 0:
+        raise ConfigError("sweep: --jobs is at least 1")
+
+    from corelab.cluster.sweep import Sweep
+    from corelab.experiments import resolve
+
+    experiment = resolve(
+        args.algorithm, task=args.task, model=args.model, file=args.config, argv=options
+    )
+    names = ("method", "trials", "scheduler", "metric", "mode")
+    made = Sweep.create(experiment, args.search, **{name: getattr(args, name) for name in names})
+    return _sweep(made.path, args.jobs)
+
+
+def _sweep(folder: Path, jobs: int | None) -> int:
+    """Bring the sweep in FOLDER to its end, and print what has come of it."""
+    from corelab.cluster.picture import draw
+    from corelab.cluster.sweep import Sweep, execute
+
+    made = Sweep(folder)
+    execute(made, jobs)
+    _print_table(made.table())
+    try:
+        draw(made, folder / "sweep.png")
+    except CorelabError as error:
+        warn(str(error))
+    print(folder)
+    return 0
+
+
 def resume(argv: list[str]) -> int:
-    """Go on with a run from its newest whole checkpoint, or with each run in a folder of seeds."""
+    """Go on with a run from its newest whole checkpoint, with a folder of seeds, or a sweep."""
     parser = _parser("resume")
-    parser.add_argument("run", type=Path, help="the run's directory, or a folder of seeds")
+    parser.add_argument("run", type=Path, help="the directory of a run, of seeds, or of a sweep")
     parser.add_argument("--steps", type=_whole, help="a new budget, in the algorithm's unit")
-    parser.add_argument("--jobs", type=_whole, default=1, help="how many seeds at a time")
+    parser.add_argument("--jobs", type=_whole, help="how many at a time (default: 1 seed)")
     args = parser.parse_args(argv)
 
     from corelab.runs import RECORD, Run
 
+    if (args.run / "sweep.json").exists():
+        if args.steps is not None:
+            raise ConfigError("resume: the budget of a sweep is fixed; --steps is for runs")
+        return _sweep(args.run, args.jobs)
     if args.run.is_dir() and not (args.run / RECORD).exists():
         from corelab import seeds
 
         code = seeds.execute(
-            args.run, args.jobs, () if args.steps is None else ("--steps", str(args.steps))
+            args.run, args.jobs or 1, () if args.steps is None else ("--steps", str(args.steps))
         )
         print(args.run)
         return code
@@ -291,7 +352,11 @@ def plugins(argv: list[str]) -> int:
     """List what is installed, and what is broken and why."""
     parser = _parser("plugins")
     parser.add_argument("--json", action="store_true", help="as one JSON list")
+    verified = "instead, where each is from and whether its files are as they were installed"
+    parser.add_argument("--verify", action="store_true", help=verified)
     args = parser.parse_args(argv)
+    if args.verify:
+        return _verify(args.json)
     rows = _plugin_rows(Plugins())
     if args.json:
         print(json.dumps(rows, indent=2))
@@ -302,7 +367,23 @@ def plugins(argv: list[str]) -> int:
         interface, text = ("BROKEN", row["broken"]) if row["broken"] else (row[k] for k in what)
         table.append((row["kind"], row["name"], interface, owner, text))
     _print_table(table)
+    print("\nPlugins are code that runs with all your rights; --verify tells where each is from.")
     return 0
+
+
+def _verify(as_json: bool) -> int:
+    from corelab.verification import verify
+
+    verdicts = verify()
+    if as_json:
+        print(json.dumps([asdict(v) | {"verdict": str(v)} for v in verdicts], indent=2))
+    else:
+        table = [("distribution", "origin", "files", "plugins")]
+        for v in verdicts:
+            names = ", ".join(v.plugins)
+            table.append((f"{v.distribution} {v.version}", v.origin, str(v), names))
+        _print_table(table)
+    return 1 if any(v.altered for v in verdicts) else 0
 
 
 def _plugin_rows(found: Plugins) -> list[dict[str, Any]]:
@@ -317,16 +398,29 @@ def _plugin_rows(found: Plugins) -> list[dict[str, Any]]:
     for offer in sorted(found.offers, key=lambda o: (o.component.kind, o.component.name)):
         c = offer.component
         name = f"{c.name} ({', '.join(c.examples)}, …)" if c.pattern else c.name
-        more = {"interface": c.provides or ", ".join(c.uses), "summary": c.summary}
-        rows.append(row(c.kind, name, offer.plugin, broken=found.clash(offer) or None, **more))
+        summary = c.summary
+        if c.deprecated:
+            mend = f": use {c.deprecated.instead}" if c.deprecated.instead else ""
+            summary += f" (deprecated{mend})"
+        more = {"interface": c.provides or ", ".join(c.uses), "summary": summary}
+        rows.append(row(c.kind, name, offer.plugin, broken=_clash(found, offer) or None, **more))
     rows += [row("sink", p.name, p, summary=summary) for p, summary in found.sinks.items()]
+    told = {"interface": "not allowed", "summary": f"{ALLOW} does not name it: not imported"}
+    rows += [row("plugin", p.name, p, **told) for p in found.disallowed]
     return rows + [row("plugin", p.name, p, broken=why) for p, why in found.broken.items()]
+
+
+def _clash(found: Plugins, offer: Offer) -> str:
+    c = offer.component
+    if c.kind == "verb" and c.name in VERBS:
+        return f"corelab has this verb, too: name this one {offer.plugin.distribution}:{c.name}"
+    return found.clash(offer)
 
 
 def show(argv: list[str]) -> int:
     """Tell the options of an algorithm, task or model, and its source."""
     parser = _parser("show")
-    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("kind", choices=PARTS)
     parser.add_argument("name")
     parser.add_argument("--json", action="store_true", help="as one JSON object")
     args = parser.parse_args(argv)
@@ -356,20 +450,49 @@ def show(argv: list[str]) -> int:
     return 0
 
 
+def new(argv: list[str]) -> int:
+    """Write a plugin of your own: a distribution to install, train and change."""
+    parser = _parser("new")
+    parser.add_argument("kind", help="algorithm, task, model or sink")
+    parser.add_argument("name", help="what people will type, such as my-idea")
+    parser.add_argument("-o", "--output", type=Path, help="the folder (default: corelab-NAME)")
+    args = parser.parse_args(argv)
+
+    from corelab.new import write
+
+    print(write(args.kind, args.name, args.output))
+    return 0
+
+
 def check(argv: list[str]) -> int:
     """Run the conformance checks on a plugin."""
     parser = _parser("check")
     parser.add_argument("module", help="the index module, which the entry point names")
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument("-k", default="", help="only checks whose name or component has this")
+    parser.add_argument("--options", type=Path, help="TOML: how to try a component, by its name")
     args = parser.parse_args(argv)
 
-    from corelab.testing import check_plugin
+    from corelab import config, testing
 
     sys.path.insert(0, str(Path.cwd()))  # a plugin is checked before it is installed, too
-    report = check_plugin(args.module)
-    print(*report, sep="\n")
+    options = config.from_file(args.options) if args.options else {}
+    found = testing.checks(args.module, options=options)
+    chosen = [check for check in found if args.k in f"{check.rule.name} ({check.subject})"]
+    if not chosen:
+        raise ConfigError(f"check: no check of {args.module} has {args.k!r} in its name")
+    report = []
+    for i, each in enumerate(chosen, 1):
+        report.append(each.result())
+        if not args.json:
+            print(f"{i:>{len(str(len(chosen)))}}/{len(chosen)} {report[-1]}", flush=True)
     outcomes = [result.outcome for result in report]
     failed, skipped = outcomes.count("failed"), outcomes.count("skipped")
-    print(f"{len(report) - skipped} checks ran, {failed} failed, {skipped} skipped")
+    counts = {"ran": len(report) - skipped, "failed": failed, "skipped": skipped}
+    if args.json:
+        print(json.dumps(counts | {"checks": [vars(result) for result in report]}, indent=2))
+    else:
+        print(f"{counts['ran']} checks ran, {failed} failed, {skipped} skipped")
     return 1 if failed else 0
 
 
@@ -386,24 +509,44 @@ def doctor(argv: list[str]) -> int:
 
 VERBS: dict[str, Callable[[list[str]], int]] = {
     f.__name__ if f is not evaluate else "eval": f
-    for f in (train, resume, runs, evaluate, sample, plugins, show, check, doctor)
+    for f in (train, sweep, resume, runs, evaluate, sample, plugins, show, new, check, doctor)
 }
+
+
+def _overview() -> None:
+    """Print what corelab's own verbs do, and those of plugins."""
+    print(__doc__, end="")
+    found = Plugins()
+    offered = [o for o in found.offers if o.component.kind == "verb"]
+    if offered:
+        print("\nverbs of plugins:")
+        for o in offered:
+            c, owner = o.component, o.plugin.distribution
+            name = f"{owner}:{c.name}" if _clash(found, o) else c.name
+            print(f"  {name:<20}  {c.summary} ({o.plugin})")
+
+
+def _verb_of_a_plugin(name: str) -> Callable[[list[str]], int]:
+    found = Plugins()
+    known = [*VERBS, *found.names("verb")]
+    if found.split_owner(name)[1] not in known:
+        raise ConfigError(found.unknown("verb", name, known))
+    return found.load(found.find("verb", name))  # type: ignore[no-any-return]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the verb in ARGV (default: of this process) and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help", "help"):
-        print(__doc__, end="")
-        return 0 if words else 2
-    if words[0] in ("-V", "--version"):
-        print(f"corelab {__version__}")
-        return 0
-    verb, *rest = words
+    verb, *rest = words or [""]
     try:
-        if verb not in VERBS:
-            raise ConfigError(f"there is no verb {verb!r}; {hint(verb, VERBS, 'verbs')}")
-        return VERBS[verb](rest)
+        if verb in ("", "-h", "--help", "help"):
+            _overview()
+            return 0 if words else 2
+        if verb in ("-V", "--version"):
+            print(f"corelab {__version__}")
+            return 0
+        with one_line_each(warn):
+            return (VERBS.get(verb) or _verb_of_a_plugin(verb))(rest)
     except CorelabError as error:
         warn(str(error))
         return 2

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -94,6 +95,30 @@ def bandit(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     importlib.invalidate_caches()
 
 
+@pytest.fixture(scope="session")
+def venv(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables of a shell in a fresh virtual environment: it has what is installed here, and
+    what pip installs, without a network, stays in it.
+    """
+    folder = tmp_path_factory.mktemp("venv")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    shared = sysconfig.get_path("purelib")
+    (packages / "shared.pth").write_text(f"import site; site.addsitedir({shared!r})\n")
+    for name in ("corelab", "pip", "pytest"):
+        command = folder / "bin" / name
+        command.write_text(f'#!/bin/sh\nexec "{folder}/bin/python" -m {name} "$@"\n')
+        command.chmod(0o755)
+    return {
+        **os.environ,
+        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "false",  # which is pip's way of saying yes
+        "CORELAB_PROGRESS": "off",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
 @pytest.fixture
 def corelab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command `corelab WORDS` in tmp_path; keywords are environment variables."""
@@ -110,6 +135,20 @@ def corelab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return corelab
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One Ray, with 4 CPUs, for all tests that need it; the group `ray` keeps them together."""
+    reason = "needs Ray: pip install 'corelab-ml[ray]'"
+    ray = pytest.importorskip("ray", reason=reason)
+    import corelab.cluster  # for its settings
+
+    assert corelab.cluster.SETTINGS
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "CRITICAL"}
+    ray.init("local", num_cpus=4, object_store_memory=200_000_000, **quiet)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import sys
 import tokenize
 from pathlib import Path
 
-LIMIT = 2_300
+LIMIT = 2_750
 """Growing past it needs a reason in docs/architecture.md."""
-TOOLS = ("doctor.py", "statistics.py", "testing.py")
-"""For looking at a machine, at results and at plugins; no run imports them: they are told apart."""
+TOOLS = ("doctor.py", "new.py", "pytest_plugin.py", "statistics.py", "testing", "verification.py")
+"""For machines, results, and plugins that are written; no run imports them: they are told apart."""
 SILENT = {
     *(tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT),
     *(tokenize.ENCODING, tokenize.ENDMARKER),
@@ -33,9 +33,12 @@ def count(file: Path) -> int:
 
 
 if __name__ == "__main__":
-    counts = {file.name: count(file) for file in sorted(Path("corelab").rglob("*.py"))}
+    files = sorted(Path("corelab").rglob("*.py"))
+    counts = {str(file.relative_to("corelab")): count(file) for file in files}
     print(", ".join(f"{name} {n}" for name, n in counts.items()))
-    tools = sum(counts.pop(name) for name in TOOLS)
-    core = sum(counts.values())
-    print(f"the core has {core:,} lines of code (limit {LIMIT:,}), its tools {tools}")
+    tools = sum(n for name, n in counts.items() if name.split("/")[0] in TOOLS)
+    on_ray = sum(n for name, n in counts.items() if name.startswith("cluster/"))
+    core = sum(counts.values()) - tools - on_ray
+    told_apart = f"its tools {tools}, its part on Ray {on_ray}"
+    print(f"the core has {core:,} lines of code (limit {LIMIT:,}), {told_apart}")
     sys.exit(core > LIMIT and "the core has outgrown its size: see docs/architecture.md")
