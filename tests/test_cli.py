@@ -113,7 +113,7 @@ def test_check_counts_what_ran_and_fails_with_exit_code_1(corelab: Command, tmp_
     heavy = corelab("check", "heavy_plugin")
     assert heavy.returncode == 1
     assert "imports numpy" in heavy.stdout
-    assert heavy.stdout.splitlines()[-1] == "1 checks ran, 1 failed, 0 skipped"
+    assert heavy.stdout.splitlines()[-1] == "1 checks ran, 1 failed, 1 skipped"
 
 
 def test_doctor_finds_a_broken_plugin_and_exits_with_1(

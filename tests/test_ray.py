@@ -65,10 +65,14 @@ class Spoken(list[str]):
         self.append(sentence)
 
 
+SPOKEN = Spoken()
+
+
 @pytest.fixture(scope="module")
 def pool(cluster: None) -> Iterator[Actors[Worker]]:
     context = ActorContext(0, CPU, 1, rollout_workers=2)
-    context.say = Spoken()
+    SPOKEN.clear()
+    context.say = SPOKEN
     pool = context.pool(make, 2, cpus=0.5)
     assert isinstance(pool, Actors)
     yield pool
@@ -105,7 +109,7 @@ def test_a_killed_actor_is_made_anew_and_its_call_repeated(pool: Actors[Worker])
     os.kill(second, signal.SIGKILL)
     assert pool.take() == (1, 1)
     assert pool.replaced == replaced + 1
-    assert pool._say == ["rollout worker 1 was lost and has been made anew"]
+    assert SPOKEN == ["rollout worker 1 was lost and has been made anew"]
     assert pool.call("pid")[0] == first
 
 
@@ -255,7 +259,7 @@ def test_a_killed_driver_leaves_nothing_behind_and_its_run_goes_on(
     assert run.record["weights_sha256"] == learned[1].record["weights_sha256"]
     began = time.monotonic()
     while any(Path(f"/proc/{pid}").exists() for pid in offspring):
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < 120
         time.sleep(0.1)
 
 

@@ -51,7 +51,7 @@ def prove(argv: list[str]) -> int:
     try:
         problem = read(args.problem)
     except DataError:
-        print(f"% SZS status InputError for {args.problem.stem}")
+        print(f"% SZS status InputError for {args.problem.stem}", flush=True)  # before the sentence
         raise
     found = attempt(problem, strategy, args.inferences, seconds)
     print(f"% SZS status {found.status} for {problem.name}")

@@ -18,7 +18,6 @@ from corelab_diffusion.unet import UNet
 from PIL import Image
 
 from corelab import ConfigError, Context, DataError, UpdateConfig
-from corelab.testing import check_plugin
 
 DIGITS = Digits(Digits.Config())
 SMALL = {UNet: UNet.Config(channels=8, heads=2, blocks=1), DiT: DiT.Config(width=16, depth=2)}
@@ -73,12 +72,6 @@ def figures(results):
 def save(path, pixels):
     Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path)
     return path
-
-
-def test_the_diffusion_plugin_conforms():
-    results = check_plugin("corelab_diffusion")
-    assert not [str(r) for r in results if r.outcome == "failed"]
-    assert sum(r.outcome == "passed" for r in results) >= 17
 
 
 VARIANTS = [

@@ -19,7 +19,6 @@ from corelab_gan.stylegan import StyleGAN
 from PIL import Image
 
 from corelab import ConfigError, Context, PluginError, UpdateConfig
-from corelab.testing import check_plugin
 
 DIGITS = Digits(Digits.Config())
 SMALL = {
@@ -52,12 +51,6 @@ def same(a, b):
 
 def figures(results):
     return {k: float(v) for k, v in results.items() if hasattr(v, "__float__")}
-
-
-def test_the_plugin_conforms():
-    results = check_plugin("corelab_gan")
-    assert not [str(r) for r in results if r.outcome == "failed"]
-    assert sum(r.outcome == "passed" for r in results) >= 26
 
 
 @MODELS

@@ -15,7 +15,6 @@ from corelab_pixelcnn.pixelcnn import PixelCNN
 from PIL import Image
 
 from corelab import ConfigError, Context, DataError, UpdateConfig
-from corelab.testing import check_plugin
 
 DIGITS = Digits(Digits.Config())
 SMALL = {
@@ -68,12 +67,6 @@ def picture(folder, image):
     array = image.permute(1, 2, 0).numpy()
     Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array).save(folder / "p.png")
     return folder / "p.png"
-
-
-def test_the_plugin_conforms():
-    results = check_plugin("corelab_pixelcnn")
-    assert not [str(r) for r in results if r.outcome == "failed"]
-    assert sum(r.outcome == "passed" for r in results) >= 20
 
 
 @each_model

@@ -165,7 +165,7 @@ def test_two_runs_do_not_mix(sink, new_run, clock, capsys):
 
 
 SCRIPT = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from types import SimpleNamespace
 from corelab_sinks import progress
@@ -176,6 +176,7 @@ def new(task):
         steps=1000, highlights=("train/return",),
     )
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
 runs = [new(task) for task in sys.argv[2:]]
 for run in runs:
     progress.corelab_run_started(run)
