@@ -217,6 +217,7 @@ def learned(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
     return alone, two
 
 
+@pytest.mark.slow
 def test_two_learners_lose_one_and_learn_what_one_learns(learned: tuple[Run, Run]) -> None:
     alone, two = learned
     assert "a worker was lost" in (two.path / "log.txt").read_text()
@@ -230,6 +231,7 @@ def test_two_learners_lose_one_and_learn_what_one_learns(learned: tuple[Run, Run
     assert bits[0] == pytest.approx(bits[1], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_leaves_nothing_behind_and_its_run_goes_on(
     learned: tuple[Run, Run], tmp_path: Path
 ) -> None:

@@ -30,7 +30,13 @@ SMALL = {
 }
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow) if n in ("rllib-sac", "rllib-dqn") else n
+        for n in SMALL
+    ],
+)
 def test_it_runs_stops_and_goes_on_like_any_algorithm(
     name: str, tmp_path: Path, cluster: None
 ) -> None:

@@ -232,6 +232,7 @@ def test_a_trial_that_fails_leaves_the_others_alone(tmp_path: Path, cluster: Non
     assert "algorithm.lr" in bad.record["error"]
 
 
+@pytest.mark.slow
 def test_a_trial_whose_process_is_killed_goes_on(tmp_path: Path, cluster: None) -> None:
     sweep = make(tmp_path, "seed=grid(5)", steps=20_000)
     (run,) = sweep.runs()
@@ -255,6 +256,7 @@ def test_a_sweep_whose_trials_all_fail_says_why(tmp_path: Path, cluster: None) -
         execute(sweep, jobs=2)
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_its_driver_was_killed(
     tmp_path: Path, cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
