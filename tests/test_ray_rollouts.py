@@ -106,7 +106,11 @@ def test_actors_learn_bit_for_bit_what_workers_in_this_process_do(
 
 
 @pytest.mark.parametrize(
-    "rollout", [RolloutConfig(), ASYNCHRONOUS], ids=["in step", "asynchronous"]
+    "rollout",
+    [
+        pytest.param(RolloutConfig(), id="in step"),
+        pytest.param(ASYNCHRONOUS, id="asynchronous", marks=pytest.mark.slow),
+    ],
 )
 def test_training_goes_on_after_an_actor_was_killed(rollout, actors):
     import ray
@@ -121,7 +125,7 @@ def test_training_goes_on_after_an_actor_was_killed(rollout, actors):
     while not any("worker 1: its 2 environments begin new episodes" in s for s in said):
         algorithm.step()
         first = first or time.monotonic() - began
-        assert time.monotonic() - began < 60, "it takes a second or two on a machine at rest"
+        assert time.monotonic() - began < 200, "it takes a second or two on a machine at rest"
     print(f"{first:.1f} s to the next update, {time.monotonic() - began:.1f} s to the new actor")
     before = algorithm.progress
     assert all(np.isfinite(list(m.values())).all() for m in steps(algorithm, 4))
