@@ -100,7 +100,8 @@ class RLlib:
 
     def training(self) -> dict[str, Any]:
         """The options as the arguments of RLlib's `AlgorithmConfig.training`."""
-        raise NotImplementedError
+        c: Common = self.config
+        return {"lr": c.lr, "gamma": c.gamma, "train_batch_size_per_learner": c.batch_size}
 
     def _build(self) -> Any:
         """RLlib's algorithm, on the Ray that is there or on one that ends with this process."""
@@ -260,10 +261,7 @@ class PPO(RLlib):
     def training(self) -> dict[str, Any]:
         """See the base class."""
         c: PPO.Config = self.config
-        return {
-            "lr": c.lr,
-            "gamma": c.gamma,
-            "train_batch_size_per_learner": c.batch_size,
+        return super().training() | {
             "minibatch_size": min(c.minibatch_size, c.batch_size),
             "num_epochs": c.epochs,
             "lambda_": c.lam,
@@ -296,10 +294,7 @@ class IMPALA(RLlib):
     def training(self) -> dict[str, Any]:
         """See the base class."""
         c: IMPALA.Config = self.config
-        return {
-            "lr": c.lr,
-            "gamma": c.gamma,
-            "train_batch_size_per_learner": c.batch_size,
+        return super().training() | {
             "vf_loss_coeff": c.value_coef,
             "entropy_coeff": c.entropy_coef,
         }
@@ -332,10 +327,7 @@ class DQN(RLlib):
     def training(self) -> dict[str, Any]:
         """See the base class."""
         c: DQN.Config = self.config
-        return {
-            "lr": c.lr,
-            "gamma": c.gamma,
-            "train_batch_size_per_learner": c.batch_size,
+        return super().training() | {
             "num_steps_sampled_before_learning_starts": c.warmup,
             "target_network_update_freq": c.target_every,
             "epsilon": [(0, 1.0), (c.exploration, c.epsilon)],
@@ -373,14 +365,12 @@ class SAC(RLlib):
     def training(self) -> dict[str, Any]:
         """See the base class."""
         c: SAC.Config = self.config
-        return {
+        return super().training() | {
             "lr": None,  # it has three
             "actor_lr": c.lr,
             "critic_lr": c.lr,
             "alpha_lr": c.lr,
-            "gamma": c.gamma,
             "tau": c.tau,
-            "train_batch_size_per_learner": c.batch_size,
             "num_steps_sampled_before_learning_starts": c.warmup,
             "replay_buffer_config": {
                 "type": "EpisodeReplayBuffer",
