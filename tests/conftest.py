@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -119,20 +121,52 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The variables of a shell whose commands `corelab` and `python -m corelab` start at once."""
+    folder = tmp_path_factory.mktemp("warm")
+    words = [sys.executable, str(Path(__file__).parent / "warm.py"), "serve", str(folder)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+    with subprocess.Popen(words, env=environment, text=True, **pipes) as server:
+        assert server.stdout
+        assert server.stdout.readline() == "ready\n"
+        here = Path(sys.executable).parent
+        yield {"PATH": os.pathsep.join((str(folder), str(here), os.environ["PATH"]))}
+
+
 @pytest.fixture
-def corelab(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def start(tmp_path: Path, warm: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start the command `corelab WORDS` in tmp_path; keywords are environment variables.
+
+    What is left of it after the test is killed.
+    """
+    started = []
+
+    def start(*words: object, **variables: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, **warm, **variables}
+        command = [str(shutil.which("corelab", path=environment["PATH"])), *map(str, words)]
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, text=True, **pipes)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def corelab(
+    start: Callable[..., subprocess.Popen[str]],
+) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the command `corelab WORDS` in tmp_path; keywords are environment variables."""
 
     def corelab(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "corelab", *map(str, words)],
-            cwd=tmp_path,
-            env={**os.environ, **variables},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        process = start(*words, **variables)
+        stdout, stderr = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return corelab
 

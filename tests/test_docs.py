@@ -23,8 +23,6 @@ import re
 import runpy
 import shlex
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -73,25 +71,14 @@ def matches(expected: str, printed: str, any_numbers: bool = False) -> bool:
     return re.fullmatch(pattern, printed, re.DOTALL) is not None
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder of commands that start at once."""
-    folder = tmp_path_factory.mktemp("warm")
-    words = [sys.executable, str(ROOT / "tests" / "warm.py"), "serve", str(folder)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
-    with subprocess.Popen(words, env=environment, text=True, **pipes) as server:
-        assert server.stdout
-        assert server.stdout.readline() == "ready\n"
-        yield folder
-
-
 @pytest.mark.parametrize(
     "page",
     [p for p in PAGES if blocks(p, "console", "python")],
     ids=lambda p: str(p.relative_to(ROOT)),
 )
-def test_commands_and_programs_of_the_page_run(page: Path, warm: Path, tmp_path: Path) -> None:
+def test_commands_and_programs_of_the_page_run(
+    page: Path, warm: dict[str, str], tmp_path: Path
+) -> None:
     if any("corelab sweep" in text for _, _, text in blocks(page, "console")):
         pytest.importorskip("ray", reason="needs Ray: pip install 'corelab-ml[ray]'")
     folder, site = tmp_path / "folder", tmp_path / "site"
@@ -99,10 +86,9 @@ def test_commands_and_programs_of_the_page_run(page: Path, warm: Path, tmp_path:
     site.mkdir()
     # Python reads .pth files, by which pip installs for development, only in sites.
     (site / "sitecustomize.py").write_text(f"import site\nsite.addsitedir({str(site)!r})\n")
-    here = str(Path(sys.executable).parent)
     environment = {
         **os.environ,
-        "PATH": os.pathsep.join((str(warm), here, os.environ["PATH"])),
+        **warm,
         "PYTHONPATH": os.pathsep.join((str(site), os.environ.get("PYTHONPATH", ""))),
         "PIP_TARGET": str(site),
         "PIP_NO_INDEX": "1",

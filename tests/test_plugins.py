@@ -87,15 +87,14 @@ def test_a_listing_takes_a_third_of_a_second_at_most(bandit: None) -> None:
     assert min(cpu_of_listing(os.environ) for _ in range(5)) <= 0.35
 
 
-def test_twenty_more_plugins_cost_a_listing_20_ms_at_most(install: Install, site: Path) -> None:
+def test_twenty_more_plugins_cost_a_listing_a_fifth_at_most(install: Install, site: Path) -> None:
     for i in range(20):
         install(f"light-{i}", index(task(f"light-{i}")))
     crowded = dict(os.environ)
     bare = crowded | {"PYTHONPATH": ""}
     cpu_of_listing(crowded)  # compiles
     pairs = [(cpu_of_listing(bare), cpu_of_listing(crowded)) for _ in range(9)]
-    without, with_them = (statistics.median(times) for times in zip(*pairs, strict=True))
-    assert with_them - without <= 0.020
+    assert statistics.median(more / less for less, more in pairs) <= 1.2
 
 
 # -- a broken plugin is one line, and the others work ------------------------------------------

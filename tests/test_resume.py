@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,33 +17,29 @@ import pytest
 import corelab
 from corelab.runs import Run
 
+Start = Callable[..., subprocess.Popen[str]]
 RUNS: dict[str, dict[str, Any]] = {
-    "dqn": {"task": "CartPole-v1", "steps": 4_000},
-    "ppo": {"task": "CartPole-v1", "steps": 30_000},
-    "vae": {"task": "digits", "steps": 60_000},
+    "dqn": {"task": "CartPole-v1", "steps": 3_000},
+    "ppo": {"task": "CartPole-v1", "steps": 20_000},
+    "vae": {"task": "digits", "steps": 15_000, "options": {"model.width": 32}},
 }
-"""A run of a few seconds for each algorithm."""
+"""A run of a second or two for each algorithm."""
 
 
 def whole(algorithm: str, folder: Path) -> Run:
-    options = {"run.name": "whole", "run.sinks": ["jsonl"]}
-    return corelab.train(algorithm, **RUNS[algorithm], seed=7, run_dir=folder, options=options)
+    chosen = RUNS[algorithm]
+    options = chosen.get("options", {}) | {"run.name": "whole", "run.sinks": ["jsonl"]}
+    return corelab.train(algorithm, **chosen | {"seed": 7, "run_dir": folder, "options": options})
 
 
-def begin(algorithm: str, folder: Path, *words: str) -> subprocess.Popen[str]:
+def begin(algorithm: str, folder: Path, *words: str) -> list[str]:
+    """The words of the command for that run, under another name."""
     chosen = RUNS[algorithm]
     command = ["train", algorithm, "--task", chosen["task"], "--steps", str(chosen["steps"])]
     command += ["--seed", "7", "--run.dir", str(folder), "--run.name", "broken"]
-    return run_command(*command, "--run.sinks", "jsonl", *words)
-
-
-def run_command(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "corelab", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    for option, value in chosen.get("options", {}).items():
+        command += [f"--{option}", str(value)]
+    return [*command, "--run.sinks", "jsonl", *words]
 
 
 def kill_after(process: subprocess.Popen[str], begun: Path, seconds: float) -> None:
@@ -65,18 +60,18 @@ def rows(run: Run) -> list[dict[str, float]]:
     return [{k: v for k, v in row.items() if k != "time"} for row in run.metrics()]
 
 
-def check_kills(algorithm: str, folder: Path, kills: int) -> None:
+def check_kills(algorithm: str, folder: Path, start: Start, kills: int) -> None:
     expected = whole(algorithm, folder)
     lasts = expected.record["elapsed"]
     instants = random.Random(algorithm)
     record = folder / "broken" / "run.json"
     # A checkpoint after every step, so that kills hit the writing of checkpoints as well.
-    process = begin(algorithm, folder, "--run.checkpoint-seconds", "0")
+    process = start(*begin(algorithm, folder, "--run.checkpoint-seconds", "0"))
     interrupted = 0
     for _ in range(kills):
         kill_after(process, record, instants.uniform(0, 1.5 * lasts / kills))
         interrupted += process.returncode == -signal.SIGKILL
-        process = run_command("resume", str(record.parent))
+        process = start("resume", str(record.parent))
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 0, stderr
     assert stdout.splitlines()[-1] == str(record.parent)
@@ -87,30 +82,27 @@ def check_kills(algorithm: str, folder: Path, kills: int) -> None:
     assert rows(broken) == rows(expected)
 
 
-@pytest.mark.parametrize(
-    "algorithm",  # a start of the VAE's is slow; the conformance checks kill it once
-    [pytest.param(name, marks=pytest.mark.slow) if name == "vae" else name for name in RUNS],
-)
+@pytest.mark.parametrize("algorithm", RUNS)
 def test_ten_kills_at_random_instants_change_no_weight_and_no_row(
-    algorithm: str, tmp_path: Path
+    algorithm: str, tmp_path: Path, start: Start
 ) -> None:
-    check_kills(algorithm, tmp_path, kills=10)
+    check_kills(algorithm, tmp_path, start, kills=10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("algorithm", RUNS)
 def test_sixty_kills_at_random_instants_change_no_weight_and_no_row(
-    algorithm: str, tmp_path: Path
+    algorithm: str, tmp_path: Path, start: Start
 ) -> None:
-    check_kills(algorithm, tmp_path, kills=60)
+    check_kills(algorithm, tmp_path, start, kills=60)
 
 
 @pytest.mark.parametrize("algorithm", RUNS)
 def test_ctrl_c_saves_exits_with_130_and_resumes_to_the_same_weights(
-    algorithm: str, tmp_path: Path
+    algorithm: str, tmp_path: Path, start: Start
 ) -> None:
     expected = whole(algorithm, tmp_path)
-    process = begin(algorithm, tmp_path)
+    process = start(*begin(algorithm, tmp_path))
     metrics = tmp_path / "broken" / "metrics.jsonl"
     while not metrics.exists() or metrics.stat().st_size == 0:
         assert process.poll() is None, process.communicate()
@@ -129,10 +121,10 @@ def test_ctrl_c_saves_exits_with_130_and_resumes_to_the_same_weights(
 
 
 def test_a_second_ctrl_c_ends_a_long_step_at_once(
-    tmp_path: Path, stepping: Callable[[str, str], None]
+    tmp_path: Path, stepping: Callable[[str, str], None], start: Start
 ) -> None:
     stepping("slow", f"Path({str(tmp_path / 'stepping')!r}).touch()\ntime.sleep(60)")
-    process = run_command("train", "slow", "--run.dir", str(tmp_path), "--run.name", "slow")
+    process = start("train", "slow", "--run.dir", str(tmp_path), "--run.name", "slow")
     while not (tmp_path / "stepping").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)

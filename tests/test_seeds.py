@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -60,10 +59,11 @@ def test_one_seed_that_fails_leaves_the_others_alone_and_is_gone_on_with(corelab
     assert [r.status for r in find_runs("runs/five")] == ["done", "failed", "done"]
 
 
-def test_an_interrupted_group_is_gone_on_with_to_the_same_weights(corelab: Command) -> None:
+def test_an_interrupted_group_is_gone_on_with_to_the_same_weights(
+    corelab: Command, start: Callable[..., subprocess.Popen[str]]
+) -> None:
     corelab(*TRAIN, "--steps", "200000", "--seeds", "2")
-    command = [sys.executable, "-m", "corelab", *TRAIN[:-1], "cut", "--steps", "200000"]
-    group = subprocess.Popen([*command, "--seeds", "2"], stderr=subprocess.DEVNULL)
+    group = start(*TRAIN[:-1], "cut", "--steps", "200000", "--seeds", "2")
     first = Path("runs/cut/seed-0/metrics.jsonl")
     deadline = time.monotonic() + 60
     while not first.exists() and time.monotonic() < deadline:

@@ -3,9 +3,10 @@
 `warm.py serve FOLDER` imports corelab, its plugins and what they need, once, and puts commands in
 FOLDER: `corelab`, `pytest`, `python` and `program TEXT`, which is `python -c TEXT`. Each has a fork
 of that process do its work, in the folder and the environment of the one who calls it, on their own
-standard input, output and error, and ends with its exit code. So with FOLDER first on the PATH
-everything is as ever, but sooner. `python` does so for `-m corelab` and `-m pytest`; else it is the
-real one, since those who start it may ask what it imports.
+standard input, output and error, passes Ctrl-C on, and ends with its exit code; a command that is
+killed takes the fork with it. So with FOLDER first on the PATH everything is as ever, but sooner.
+`python` does so for `-m corelab` and `-m pytest`; else it is the real one, since those who start it
+may ask what it imports.
 
 The server prints a line when it is ready, and ends when its standard input is closed.
 """
@@ -14,8 +15,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -36,9 +40,10 @@ def ask(folder: Path, words: list[str]) -> NoReturn:
         os.execv(sys.executable, [sys.executable, *rest])
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(str(folder / SOCKET))
+        for passed_on in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(passed_on, lambda number, _: server.sendall(bytes([number])))
         socket.send_fds(server, [b"!"], [0, 1, 2])
-        server.sendall(json.dumps([words, str(Path.cwd()), dict(os.environ)]).encode())
-        server.shutdown(socket.SHUT_WR)
+        server.sendall(json.dumps([words, str(Path.cwd()), dict(os.environ)]).encode() + b"\n")
         answer = server.recv(1)
     sys.exit(answer[0] if answer else "the server has gone")
 
@@ -47,8 +52,6 @@ def serve(folder: Path) -> None:
     """Import everything, then do what is asked for until standard input is closed."""
     import gc
     import importlib
-    import select
-    from contextlib import suppress
 
     from corelab.errors import PluginError
     from corelab.plugins import Plugins
@@ -88,17 +91,28 @@ def _answer(client: socket.socket, imported: dict[str, str]) -> NoReturn:
     IMPORTED are environment variables that the modules set when they were imported.
     """
     _, files, _, _ = socket.recv_fds(client, 1, 3)
-    request = b"".join(iter(lambda: client.recv(1 << 16), b""))
+    request = client.makefile("rb", buffering=0).readline()  # what follows are signals
+    ended, held = os.pipe()  # the child holds the other end
     if (child := os.fork()) == 0:
         client.close()
+        os.close(ended)
         for standard, file in enumerate(files):
             os.dup2(file, standard)
             os.close(file)
         words, folder, environment = json.loads(request)
         _run(words, folder, imported | environment)
+    for file in (held, *files):
+        os.close(file)
+    told: list[socket.socket | int] = [ended, client]
+    while ended not in select.select(told, [], [])[0]:
+        passed_on = client.recv(1)
+        os.kill(child, passed_on[0] if passed_on else signal.SIGKILL)
+        if not passed_on:
+            break
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
-    client.sendall(bytes([code if code >= 0 else 128 - code]))
+    with suppress(BrokenPipeError):
+        client.sendall(bytes([code if code >= 0 else 128 - code]))
     os._exit(0)
 
 
