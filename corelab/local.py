@@ -204,7 +204,7 @@ def _compare_versions(run: Run, experiment: Experiment) -> None:
         if then["version"] != now.version:
             owner = f"{now.distribution} {then['version']}"
             warn(f"{run.path}: the {kind} was {owner}, now it is {now.version}: {differ}")
-        elif then.get("sha256") != code_sha256(offer.component.target):
+        elif then.get("sha256", now_is := code_sha256(offer.component.target)) != now_is:
             warn(f"{run.path}: the code of the {kind}, in {now}, was another one: {differ}")
 
 

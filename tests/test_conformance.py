@@ -105,6 +105,8 @@ MISTAKES: dict[str, tuple[str, tuple[str, str, str]]] = {
     ),
     "NaN in a traceback": ("nan_is_refused", learned("assert loss.isfinite()")),
     "a hash that differs by process": ("travels_to_a_worker", told('"chance": hash("a") / 2**64')),
+    "an update of its own in each process": ("workers_equal_one", (PARTS, ".average(", ".total(")),
+    "a sum over a shard": ("workers_equal_one", (PARTS, ".mean()", ".sum() / 8")),
     "a state of this process": ("killed_equals_unbroken", made("self.process = os.getpid()")),
     "a variable of the environment": (
         "globals_are_left_alone",
@@ -319,7 +321,9 @@ CHEAP: dict[str, dict[str, Any]] = {
     "policy-value/cnn": SEARCH,
     "policy-value/mlp": SEARCH,
     "q-network/cnn": {"task": "MinAtar/Breakout-v1", "algorithm.learning_starts": 64},
+    "rainbow": {"task.num_envs": 2},
     "resnet": SEARCH,
+    "sac": {"task.num_envs": 2},
     "tic-tac-toe": SEARCH,
     "unet": SMALL_UNET,
     "vq-conv": SMALL_VQVAE,
@@ -356,6 +360,8 @@ def test_first_party_plugins_conform(module: str, options: dict[str, Any]) -> No
     report = check_plugin(module, options=options)
     assert [str(r) for r in report if r.outcome == "failed"] == []
     skipped = {r.name: r.why for r in report if r.outcome == "skipped"}
+    single = "it learns in one process: it has no `sharded`"
+    assert skipped.pop("workers_equal_one", single) == single
     assert skipped.keys() <= {"nan_is_refused", "runs_on_a_gpu"}, skipped
     assert sum(r.outcome == "passed" for r in report) >= 2
 

@@ -29,14 +29,11 @@ from data_parallel import (
 
 SMALL: dict[str, Any] = {"algorithm.batch_size": 16, "steps": 1000}
 CASES: dict[str, dict[str, Any]] = {
-    "vae": {"algorithm": "vae", "model": "mlp", "options": SMALL},
     "vqvae": {
         "algorithm": "vqvae",
         "options": SMALL | {"algorithm.prior_share": 0.97, "algorithm.prior_layers": 2},
     },
     "pixelcnn": {"algorithm": "pixelcnn", "options": SMALL | {"algorithm.conditional": True}},
-    "diffusion": {"algorithm": "diffusion", "options": SMALL},
-    "gan": {"algorithm": "gan", "model": "mlp", "options": SMALL},
     "gan-dcgan": {
         "algorithm": "gan",
         "model": "dcgan",

@@ -19,12 +19,15 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from corelab.errors import CorelabError
 from corelab.plugins import GROUP, Plugin, Plugins, one_line
 from corelab.testing.rules import Failed
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 LIBRARIES = ("torch._dynamo", "tyro", "gymnasium", "sklearn.datasets", "scipy.stats")
 """Slow to import, and wanted by many jobs."""
+SILENCE = 60
+"""Seconds that one process waits for another that it learns with."""
 
 
 class Job(Protocol):
@@ -245,6 +250,75 @@ class Dying:
         cls.step = last
         trial.finish(Run(self.run), self.steps)
         return {"failed": f"the run ended after {done} steps, before it could be killed"}
+
+
+@dataclass(frozen=True)
+class Together:
+    """Does some steps in two processes that divide the minibatches, and then in one."""
+
+    spec: Spec
+    steps: int
+
+    def do(self, folder: Path) -> dict[str, Any]:
+        """Lengths: how far weights went in one process, how far from there they end in two, and how
+        far from one another; and whether each of the two draws random numbers for itself. Or the
+        sentence by which two were refused.
+        """
+        from corelab.cluster.parallel import gather
+
+        trial = _trial(self.spec)
+        other = os.fork()
+        try:
+            with _joined(folder, rank=int(other == 0)) as kind:
+                _, here, draws = self._learn(trial, kind)
+                first, second = gather(here)
+        except CorelabError as error:
+            return {"refused": str(error)}
+        finally:
+            if other == 0:
+                os._exit(0)
+            os.kill(other, signal.SIGKILL)
+            os.waitpid(other, 0)
+        before, alone, _ = self._learn(trial, None)
+        return {
+            "way": float((alone - before).norm()),
+            "off": float((first - alone).norm()),
+            "apart": float((first - second).norm()),
+            "draws": draws,
+        }
+
+    def _learn(self, trial: Trial, kind: Any) -> tuple[Any, Any, bool]:
+        """The weights before and after, and whether a stream was this process's own."""
+        from torch.nn.utils import parameters_to_vector
+
+        from corelab.testing.trial import SEED
+
+        with trial.experiment().context("cpu").owning_globals():
+            tried = trial.build(SEED, kind=kind)
+            before = parameters_to_vector(tried.weights())
+            tried.steps(self.steps)
+            after = parameters_to_vector(tried.weights())
+            return before, after, getattr(tried.context, "draws", False)
+
+
+@contextmanager
+def _joined(folder: Path, rank: int) -> Iterator[Any]:
+    """Within, this process is the one with RANK of two, who meet in FOLDER; the kind of context."""
+    import torch.distributed as dist
+
+    from corelab.cluster.parallel import DataParallel
+
+    class Listening(DataParallel):
+        draws = False
+
+        def seed_for(self, *path: str | int, shared: bool = False) -> int:
+            self.draws |= not shared
+            return super().seed_for(*path, shared=shared)
+
+    meeting = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", meeting, timedelta(seconds=SILENCE), world_size=2, rank=rank)
+    yield Listening
+    dist.destroy_process_group()
 
 
 @dataclass(frozen=True)

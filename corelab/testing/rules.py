@@ -29,6 +29,11 @@ HEAVY = ("torch", "ray", "gymnasium", "numpy", "sklearn", "tensorboard", "matplo
 NAME = re.compile(r"[a-z][a-z0-9_]*(/[a-z0-9_]+)*")
 """A metric's name, without the `train/` or `eval/` that the loop puts before it."""
 
+NEAR = 0.01
+"""How far off two processes may end, as a part of the way of one: sums are rounded otherwise, and
+Adam makes a whole step of a gradient that is nothing but rounding.
+"""
+
 Body = Callable[["Subject"], str | None]
 
 
@@ -366,6 +371,32 @@ def travels_to_a_worker(subject: Subject) -> None:
         expect(pickle.loads(pickle.dumps(part)) == part, f"{part} does not survive pickling")
     rows = subject.trial.apart["rows"]
     expect_equal(rows, subject.trial.whole.rows, "another process computes something else")
+
+
+@demand(
+    "algorithm",
+    mend="draw a minibatch from streams that are SHARED and take this process's rows of it by "
+    "context.shard; make each loss a mean over rows, and give the gradients to context.average "
+    "before each update, which context.updater does",
+    needs=["same_seed_same_metrics"],
+)
+def workers_equal_one(subject: Subject) -> str:
+    """Two processes (`--workers 2`) learn the same, and what one does if they draw the same."""
+    trial = subject.trial
+    if not hasattr(subject.component, "sharded"):
+        raise Skipped("it learns in one process: it has no `sharded`")
+    try:
+        trial.experiment(workers=2)
+        seen = trial.together
+    except CorelabError as error:
+        raise Skipped(str(error)) from error
+    expect(not seen["apart"], f"the weights of two processes end {seen['apart']:.2g} apart")
+    expect(seen["way"], "no weight has changed")
+    if seen["draws"]:
+        return "each process draws for itself, so what one learns is something else"
+    off = seen["off"] / seen["way"]
+    expect(off < NEAR, f"two processes end off the way of one by {off:.1%} of its length")
+    return f"off the way of one process by {off:.1e} of its length"
 
 
 @demand(

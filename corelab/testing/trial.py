@@ -23,14 +23,14 @@ import numpy as np
 import torch
 
 from corelab.contracts import Media
-from corelab.errors import CorelabError, PluginError
+from corelab.errors import ConfigError, CorelabError, PluginError
 from corelab.experiments import Experiment, resolve
 from corelab.local import LocalRecorder
 from corelab.loop import drive, finite
 from corelab.plugins import Offer, Plugins
 from corelab.runs import Run
 from corelab.state import load_tree, save_tree
-from corelab.testing.processes import Dying, Stepping, Surroundings, apart
+from corelab.testing.processes import Dying, Stepping, Surroundings, Together, apart
 from corelab.testing.rules import Skipped
 
 if TYPE_CHECKING:
@@ -219,11 +219,16 @@ class Trial:
         return resolve(s.algorithm, task=s.task, model=s.model, values=values, plugins=self.plugins)
 
     def build(
-        self, seed: int, device: str = "cpu", spy: Callable[[Any], None] = lambda task: None
+        self,
+        seed: int,
+        device: str = "cpu",
+        spy: Callable[[Any], None] = lambda task: None,
+        kind: type[Context] | None = None,
     ) -> Tried:
         """What `Experiment.build` makes, of a task that SPY has seen before."""
         experiment = self.experiment(seed)
-        context, options, load = experiment.context(device), experiment.options, self.plugins.load
+        context = experiment.context(device, kind)
+        options, load = experiment.options, self.plugins.load
         networks: list[torch.nn.Module] = []
 
         def network(*shapes: Any, **named: Any) -> Any:
@@ -367,6 +372,15 @@ class Trial:
     def apart(self) -> dict[str, Any]:
         """What the first steps do in a process of their own."""
         return apart(Stepping(self.spec), self.spec.surroundings)
+
+    @cached_property
+    def together(self) -> dict[str, Any]:
+        """What two processes learn together, beside what one learns. ConfigError if two cannot."""
+        steps = max(self.spec.iterations, self.learning.steps + 1)
+        seen = apart(Together(self.spec, steps), self.spec.surroundings)
+        if "refused" in seen:
+            raise ConfigError(seen["refused"])
+        return seen
 
     @cached_property
     def killed(self) -> Killed:

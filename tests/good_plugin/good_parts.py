@@ -51,24 +51,26 @@ class Fit(Saved):
     highlights = ("train/loss",)
     presets = {}
     saved = ("net", "optimizer", "progress", "process")
+    sharded = ()
 
     def __init__(self, config, task, model, context):
         self.task, self.context = task, context
         self.net = model(1)
         self.optimizer = torch.optim.SGD(self.net.parameters(), config.lr, momentum=0.9)
-        self.seed = context.seed_for("points")
+        self.seed = context.seed_for("points", shared=True)
         self.process = 0
         self.progress = 0
         self.losses = []
 
     def step(self):
         rng = np.random.default_rng((self.seed, self.progress))
-        x, y, _ = self.task.points(rng.integers(0, 64, 8))
+        x, y, _ = self.task.points(self.context.shard(rng.integers(0, 64, 8)))
         loss = ((self.net(x.to(self.context.device)) - y.to(self.context.device)) ** 2).mean()
         self.optimizer.zero_grad()
         loss.backward()
+        self.context.average(p.grad for p in self.net.parameters())
         self.optimizer.step()
-        self.progress += len(x)
+        self.progress += len(x) * self.context.world
         return {"loss": loss.item()}
 
     def evaluate(self, split="test", n=None, seed=0):
