@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,7 +161,9 @@ def test_an_unwritable_folder_is_named(corelab: Command, tmp_path: Path) -> None
     assert "cannot be made" in sentence(corelab("train", "vae", "--run.dir", "file"))
 
 
-def test_a_full_disk_ends_the_run_and_leaves_every_earlier_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_and_leaves_every_earlier_checkpoint(
+    tmp_path: Path, warm: dict[str, str]
+) -> None:
     """The limit on the size of files stands in for the disk: writing past it fails likewise."""
     train = ["train", "vae", "--task", "digits", "--steps", "3000", "--run.name", "full"]
     words = [*train, "--run.sinks", "jsonl", "--run.checkpoint-every", "1000"]
@@ -181,9 +182,9 @@ def test_a_full_disk_ends_the_run_and_leaves_every_earlier_checkpoint(tmp_path: 
         f"sys.exit(main({words!r}))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        ["program", code],
         cwd=tmp_path,
-        env={**os.environ, "CORELAB_PROGRESS": "off"},
+        env={**os.environ, **warm},
         capture_output=True,
         text=True,
         check=False,

@@ -105,8 +105,10 @@ def test_runs_lists_status_progress_and_best(corelab: Command) -> None:
     assert len(row["weights_sha256"]) == 64
 
 
-def test_check_counts_what_ran_and_fails_with_exit_code_1(corelab: Command, tmp_path: Path) -> None:
-    done = corelab("check", "corelab_datasets")
+def test_check_counts_what_ran_and_fails_with_exit_code_1(
+    bandit: None, corelab: Command, tmp_path: Path
+) -> None:
+    done = corelab("check", "corelab_bandit")
     assert done.returncode == 0
     assert "0 failed" in done.stdout.splitlines()[-1]
     (tmp_path / "heavy_plugin.py").write_text("import numpy\ncorelab_api = (1, 0)\n")

@@ -299,7 +299,10 @@ def settled(gan, examples):
     return results[0], said
 
 
-@pytest.mark.parametrize("seed", range(2))
+SEEDS = [0, pytest.param(1, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_digits_are_learned_and_nothing_is_said(seed):
     gan = make(seed=seed, steps=20_000, size=MLP.Config())
     results, said = settled(gan, 20_000)
@@ -309,7 +312,7 @@ def test_digits_are_learned_and_nothing_is_said(seed):
     assert results["fid"] < 15  # the floor is 3.3, and blank images have 90
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_bad_game_is_noticed_and_said_once(seed):
     bad = {"loss": "minimax", "penalty": "none", "lr": 1e-2, "discriminator_lr": 1e-2}
     gan = make(seed=seed, steps=20_000, size=MLP.Config(), update=UpdateConfig(), **bad)
