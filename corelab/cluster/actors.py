@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import ray
 from ray import cloudpickle
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 
 from corelab.cluster.connection import require_resources
 from corelab.context import Context, Pool
@@ -21,6 +23,10 @@ PATIENCE = 600.0
 """Seconds that a worker may be silent."""
 RETRIES = 3
 """How often a call is repeated whose worker was lost."""
+PAUSE = 1.0
+"""Seconds before a worker that cannot be reached is asked again."""
+Asked = dict[Any, tuple[int, Callable[[], Any]]]
+"""What will be the answer, by its reference: whose, and how to ask for it again."""
 
 
 class Actors(Pool[T]):
@@ -40,31 +46,33 @@ class Actors(Pool[T]):
                 f"--rollout-workers: what makes a worker cannot be sent to a process ({error})"
             ) from error
         actor = ray.remote(num_cpus=cpus, max_restarts=-1, max_task_retries=RETRIES)(_Holder)
-        self._actors = [actor.remote(sent, i) for i in range(n)]
-        self._asked: dict[Any, int] = {}
+        self._sent = [ray.put(sent)]  # in a list it goes as what it is, a reference
+        self._actors = [actor.remote(i) for i in range(n)]
+        self._asked: Asked = {}
         self._say = say
         self.replaced = 0
         """How many workers were lost and made anew."""
-        for i, made in enumerate([actor.make.remote() for actor in self._actors]):
-            self._get(i, made)
+        asks = [partial(actor.make.remote, self._sent) for actor in self._actors]
+        for i, (ask, made) in enumerate([(ask, ask()) for ask in asks]):
+            self._get(i, ask, made)
 
     def __len__(self) -> int:
         return len(self._actors)
 
     def call(self, method: str, *args: Any) -> list[Any]:
         """Call METHOD of every worker and return the results in the order of the workers."""
-        asked = [actor.call.remote(method, *args) for actor in self._actors]
-        return [self._result(i, answer) for i, answer in enumerate(asked)]
+        asked = self._ask(range(len(self)), method, *args)
+        return [self._result(i, ask, answer) for answer, (i, ask) in asked.items()]
 
     def stream(self, method: str, *args: Any) -> Iterator[tuple[int, Any]]:
         """Call METHOD of every worker and yield (worker, result) as each one is ready."""
-        asked = {actor.call.remote(method, *args): i for i, actor in enumerate(self._actors)}
+        asked = self._ask(range(len(self)), method, *args)
         while asked:
             yield self._next(asked)
 
     def submit(self, i: int, method: str, *args: Any) -> None:
         """Ask worker I for a call of METHOD; `take` returns its result."""
-        self._asked[self._actors[i].call.remote(method, *args)] = i
+        self._asked |= self._ask([i], method, *args)
 
     def take(self) -> tuple[int, Any]:
         """The next (worker, result) of what was submitted, waiting until one is ready."""
@@ -81,53 +89,70 @@ class Actors(Pool[T]):
         self._actors.clear()
         self._asked.clear()
 
-    def _next(self, asked: dict[Any, int]) -> tuple[int, Any]:
+    def _ask(self, workers: Iterable[int], method: str, *args: Any) -> Asked:
+        """Ask WORKERS for a call of METHOD."""
+        asks = {i: partial(self._actors[i].call.remote, self._sent, method, *args) for i in workers}
+        return {ask(): (i, ask) for i, ask in asks.items()}
+
+    def _next(self, asked: Asked) -> tuple[int, Any]:
         ready, silent = ray.wait(list(asked), timeout=PATIENCE)
         answer = (ready or silent)[0]
-        i = asked.pop(answer)
-        return i, self._result(i, answer)
+        i, ask = asked.pop(answer)
+        return i, self._result(i, ask, answer)
 
-    def _result(self, i: int, answer: Any) -> Any:
-        anew, result = self._get(i, answer)
+    def _result(self, i: int, ask: Callable[[], Any], answer: Any) -> Any:
+        anew, result = self._get(i, ask, answer)
         if anew:
             self.replaced += 1
             self._say(f"rollout worker {i} was lost and has been made anew")
         return result
 
-    def _get(self, i: int, answer: Any) -> Any:
-        """What worker I ANSWERs, or the error that was raised there."""
-        try:
-            return ray.get(answer, timeout=PATIENCE)
-        except GetTimeoutError:
-            free = ray.available_resources().get("CPU", 0)
-            raise ClusterError(
-                f"rollout worker {i} was silent for {PATIENCE:g} s; {free:g} CPUs are free"
-            ) from None
-        except RayTaskError as error:
-            raise error.cause from error
-        except RayError as error:
-            raise ClusterError(
-                f"rollout worker {i} was lost {RETRIES + 1} times in one call: {one_line(error)}"
-            ) from error
+    def _get(self, i: int, ask: Callable[[], Any], answer: Any) -> Any:
+        """What worker I ANSWERs when it was ASKed, or the error that was raised there."""
+        asked = time.monotonic()
+        while True:
+            try:
+                return ray.get(answer, timeout=PATIENCE)
+            except GetTimeoutError:
+                free = ray.available_resources().get("CPU", 0)
+                raise ClusterError(
+                    f"rollout worker {i} was silent for {PATIENCE:g} s; {free:g} CPUs are free"
+                ) from None
+            except RayTaskError as error:
+                raise error.cause from error
+            except ActorUnavailableError as error:
+                # its node may be lost, which Ray takes for sure only after half a minute
+                if time.monotonic() - asked > PATIENCE:
+                    raise ClusterError(f"rollout worker {i} is lost: {one_line(error)}") from error
+                time.sleep(PAUSE)
+                answer = ask()
+            except RayError as error:
+                times = f"{RETRIES + 1} times in one call"
+                raise ClusterError(
+                    f"rollout worker {i} was lost {times}: {one_line(error)}"
+                ) from error
 
 
 class _Holder:
-    """What an actor is: a worker, made when it is first needed, so that its errors are told."""
+    """What an actor is: a worker, made when it is first needed, so that its errors are told.
 
-    def __init__(self, factory: bytes, i: int) -> None:
-        self._factory, self._i = factory, i
+    What makes it comes with every call, since Ray warns of large arguments for what it restarts.
+    """
+
+    def __init__(self, i: int) -> None:
+        self._i = i
         self._worker: Any = None
 
-    def make(self) -> bool:
-        """Make the worker; return whether there was none."""
+    def make(self, sent: list[Any]) -> bool:
+        """Make the worker by what was SENT, a reference to it; return whether there was none."""
         missing = self._worker is None
         if missing:
-            self._worker = cloudpickle.loads(self._factory)(self._i)
+            self._worker = cloudpickle.loads(ray.get(sent[0]))(self._i)
         return missing
 
-    def call(self, method: str, *args: Any) -> tuple[bool, Any]:
+    def call(self, sent: list[Any], method: str, *args: Any) -> tuple[bool, Any]:
         """Whether the worker is a new one, and what its METHOD returns."""
-        return self.make(), getattr(self._worker, method)(*args)
+        return self.make(sent), getattr(self._worker, method)(*args)
 
 
 class ActorContext(Context):

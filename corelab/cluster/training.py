@@ -7,7 +7,11 @@ go on from the last checkpoint that the desk has.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
+import socket
+import struct
 import tempfile
 import time
 import traceback
@@ -47,6 +51,8 @@ SILENCE = 1800
 """Seconds after which a worker that the others wait for is taken for lost."""
 PATIENCE = 300.0
 """Seconds in which the workers have to start."""
+SIOCGIFADDR = 0x8915
+"""Linux's number for asking an interface's address; elsewhere none has one."""
 GRACE = 30.0
 """Seconds that workers have to stop when the run has ended."""
 
@@ -238,7 +244,7 @@ def _trainer(experiment: Experiment, facts: dict[str, Any], folder: str) -> Torc
     return TorchTrainer(
         work,
         train_loop_config=facts,
-        torch_config=TorchConfig(backend=backend, timeout_s=SILENCE),
+        torch_config=Meeting(backend=backend, timeout_s=SILENCE),
         scaling_config=ScalingConfig(
             num_workers=o.workers, use_gpu=o.gpus > 0, resources_per_worker=each
         ),
@@ -246,6 +252,45 @@ def _trainer(experiment: Experiment, facts: dict[str, Any], folder: str) -> Torc
             name="train", storage_path=folder, failure_config=FailureConfig(max_failures=-1)
         ),
     )
+
+
+class Meeting(TorchConfig):  # type: ignore[misc]
+    """How workers meet: over the network by which Ray has reached them."""
+
+    @property
+    def backend_cls(self) -> Any:
+        """Ray's, after `choose_interface`."""
+        base: Any = super().backend_cls
+
+        class Backend(base):  # type: ignore[misc]
+            def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+                worker_group.execute(choose_interface)
+                super().on_start(worker_group, backend_config)
+
+        return Backend
+
+
+def choose_interface() -> None:
+    """Have gloo listen at the address that Ray has for this node.
+
+    By itself it takes that of this host's name, which on many machines is 127.0.0.1 or 127.0.1.1,
+    where other nodes find themselves.
+    """
+    address = ray.util.get_node_ip_address()
+    for _, name in socket.if_nameindex():
+        if _address_of(name) == address:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def _address_of(interface: str) -> str:
+    """The IPv4 address of INTERFACE; "" if it has none."""
+    asked = struct.pack("256s", interface.encode())
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            told = fcntl.ioctl(any_socket.fileno(), SIOCGIFADDR, asked)
+        except OSError:
+            return ""
+    return socket.inet_ntoa(told[20:24])
 
 
 class Engine(Thread):
