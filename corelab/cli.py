@@ -142,8 +142,8 @@ def sweep(argv: list[str]) -> int:
     parser.add_argument("--trials", type=_whole, help="how many runs (default: 20)")
     which = "how values are chosen (default: random, or grid if one is searched)"
     parser.add_argument("--method", choices=("random", "grid", "bayesian"), help=which)
-    which = "what stops bad trials early (default: none)"
-    parser.add_argument("--scheduler", choices=("none", "asha"), default="none", help=which)
+    which = "what becomes of bad trials: asha stops them, pbt has them inherit (default: none)"
+    parser.add_argument("--scheduler", choices=("none", "asha", "pbt"), default="none", help=which)
     which = "what counts (default: what the algorithm calls best)"
     parser.add_argument("--metric", help=which)
     parser.add_argument("--mode", choices=("max", "min"), help="whether more or less is better")

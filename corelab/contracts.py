@@ -58,8 +58,11 @@ class Algorithm(Protocol):
     steps its environments in `context.pool`, and `--rollout-workers` is for it. With
     `sharded: ClassVar[tuple[str, ...]] = ("batch_size",)`, its options that N processes divide
     among themselves, it can learn in several of them (`--workers`): it takes its part by
-    `context.shard`, and `context.average` makes one gradient of theirs. `exact: ClassVar[bool] =
-    False` admits that a seed does not repeat its runs, nor a resume continue them, to the last bit.
+    `context.shard`, and `context.average` makes one gradient of theirs. `adjustable:
+    ClassVar[tuple[str, ...]] = ("lr",)` are its options that may change between two steps: after
+    `load` those of its Config count, whatever the state was made with (population-based training).
+    `exact: ClassVar[bool] = False` admits that a seed does not repeat its runs, nor a resume
+    continue them, to the last bit.
     """
 
     @property

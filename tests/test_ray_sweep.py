@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,15 +13,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'corelab-ml[ray]'")
 
 from corelab import ConfigError, RunError, cli, config  # noqa: E402
+from corelab.cluster import population  # noqa: E402
 from corelab.cluster.guided import Guided  # noqa: E402
 from corelab.cluster.search import combinations, draws, parse  # noqa: E402
 from corelab.cluster.sweep import Sweep, _scheduler, execute  # noqa: E402
 from corelab.experiments import resolve, train  # noqa: E402
+from corelab.plugins import Plugins  # noqa: E402
 from corelab.runs import Run  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -177,6 +181,117 @@ def test_asha_goes_on_with_what_it_has_seen(tmp_path: Path) -> None:
     rungs = {milestone: sorted(figures.values()) for milestone, figures in bracket._rungs}
     assert rungs[200] == [0.3, 0.6, 0.9]
     assert rungs[600] == []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_explored_lies_near_and_in_the_range(seed: int) -> None:
+    searches = parse(
+        [
+            "algorithm.lr=loguniform(1e-4, 1e-2)",
+            "algorithm.gamma=quniform(0.9, 1, 0.05)",
+            "algorithm.epochs=randint(1, 9)",
+            "algorithm.clip=choice(0.1, 0.2, 0.3)",
+        ],
+        KNOWN,
+    )
+    rng = np.random.default_rng(seed)
+    lr, gamma, epochs, clip = (
+        population.explore(search, value, rng)
+        for search, value in zip(searches, (9e-3, 0.95, 2, 0.1), strict=True)
+    )
+    assert 1e-4 <= lr <= 1e-2
+    assert round(gamma / 0.05, 6).is_integer()
+    assert 0.9 <= gamma <= 1
+    assert type(epochs) is int
+    assert 1 <= epochs <= 8
+    assert clip in (0.1, 0.2, 0.3)
+
+
+def test_the_worst_inherit_from_the_best_what_is_written_down(tmp_path: Path) -> None:
+    sweep = _population(tmp_path, trials=5)
+    for run, figure in zip(sweep.runs(), (3.0, 9.0, 5.0, 1.0, 4.0), strict=True):
+        _tell(run, figure, status="done")
+        run.update(progress=200)
+        run.checkpoints.write(200, lambda folder, f=figure: (folder / "w").write_text(str(f)))
+    population.evolve(sweep, 1)
+    heir, best = Run(sweep.path / "trial-0004"), Run(sweep.path / "trial-0002")
+    assert list(sweep.record["bequests"]["heirs"]) == ["trial-0004"]
+    assert (heir.checkpoints.pick() / "w").read_text() == "9.0"
+    assert heir.metrics() == best.metrics()
+    assert (heir.status, heir.progress) == ("interrupted", 200)
+    old, new = sweep.values(best)["algorithm.lr"], sweep.values(heir)["algorithm.lr"]
+    assert new != old
+    (told,) = heir.record["inherited"]
+    assert told == {
+        "generation": 1,
+        "progress": 200,
+        "parent": "trial-0002",
+        "values": {"algorithm.lr": new},
+    }
+    before = heir.path.joinpath("run.json").read_text()
+    population.evolve(Sweep(sweep.path), 1)  # as after a kill
+    assert heir.path.joinpath("run.json").read_text() == before
+
+
+def _population(folder: Path, trials: int) -> Sweep:
+    values = {"run.dir": folder, "run.name": "sweep", "steps": 4096, "run.sinks": ["jsonl"]}
+    values |= {"algorithm.horizon": 64, "run.eval_n": 2, "model.sizes": [8]}
+    experiment = resolve("a2c", task="CartPole-v1", values=values)
+    search = "algorithm.lr=loguniform(1e-4, 1e-2)"
+    return Sweep.create(experiment, [search], trials=trials, scheduler="pbt")
+
+
+@pytest.mark.slow
+def test_a_population_learns_the_same_whether_or_not_it_is_stopped(
+    tmp_path: Path, cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, broken = (_population(tmp_path / name, trials=3) for name in ("whole", "broken"))
+    execute(whole, jobs=2)
+    assert {run.status for run in whole.runs()} == {"done"}
+    assert all(run.progress >= 4096 for run in whole.runs())
+    assert sum(len(run.record.get("inherited", [])) for run in whole.runs()) == 9
+    evolve = population.evolve
+
+    def die(sweep: Sweep, generation: int) -> None:
+        evolve(sweep, generation)
+        if generation == 4:
+            raise RuntimeError("the driver dies")
+
+    monkeypatch.setattr(population, "evolve", die)
+    with pytest.raises(RuntimeError, match="the driver dies"):
+        execute(broken, jobs=2)
+    monkeypatch.setattr(population, "evolve", evolve)
+    execute(Sweep(broken.path), jobs=1)
+    for one, other in zip(whole.runs(), broken.runs(), strict=True):
+        assert one.record["weights_sha256"] == other.record["weights_sha256"]
+        assert one.record.get("inherited") == other.record.get("inherited")
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "search", "sentence"),
+    [
+        ("ppo", "model.sizes=choice(8, 16)", "model.sizes is not one that may change while ppo"),
+        ("ppo", "algorithm.horizon=randint(8, 99)", "those are lr, gamma, lam, clip"),
+        ("qlearning", "algorithm.lr=uniform(0, 1)", "qlearning has no options that may change"),
+        ("ppo", "algorithm.lr=grid(0.1, 0.2)", "begins with random draws, so it takes no grid one"),
+    ],
+)
+def test_a_population_of_what_cannot_change_is_refused(
+    algorithm: str, search: str, sentence: str, tmp_path: Path
+) -> None:
+    experiment = resolve(algorithm, values={"run.dir": tmp_path})
+    with pytest.raises(ConfigError, match=sentence):
+        Sweep.create(experiment, [search], scheduler="pbt")
+
+
+def test_the_page_tells_what_may_change() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sweeps.md").read_text()
+    plugins = Plugins()
+    for offer in plugins.offers:
+        if offer.component.kind == "algorithm":
+            may = getattr(plugins.load(offer), "adjustable", ())
+            row = rf"\|.*`{offer.component.name}`.* \| {', '.join(may)} \|"
+            assert bool(re.search(row, page)) == bool(may), offer.component.name
 
 
 def test_a_trial_equals_the_same_run_alone(tmp_path: Path, cluster: None) -> None:

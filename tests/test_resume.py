@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import corelab
+from corelab.experiments import resolve
+from corelab.plugins import Plugins
 from corelab.runs import Run
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -160,3 +164,41 @@ def test_a_larger_budget_goes_on_from_the_end(tmp_path: Path) -> None:
     assert longer.record["steps"] == 4_000
     assert rows(longer)[: len(rows_before)] == rows_before
     assert json.loads((run.path / "run.json").read_text())["config"]["steps"] == 4_000
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "task", "options"),
+    [
+        ("ppo", "CartPole-v1", {"algorithm.horizon": 16, "algorithm.batch_size": 32}),
+        ("a2c", "CartPole-v1", {}),
+        ("dqn", "CartPole-v1", {"algorithm.learning_starts": 64}),
+        ("sac", "Pendulum-v1", {"algorithm.warmup": 8, "algorithm.batch_size": 8}),
+        ("vae", "digits", {"model.width": 16}),
+        ("diffusion", "digits", {"model.channels": 16, "model.blocks": 1}),
+        ("pixelcnn", "digits", {"model.layers": 1, "model.channels": 8}),
+    ],
+)
+def test_a_learning_rate_that_changed_counts_under_the_state_it_finds(
+    algorithm: str, task: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    plugins = Plugins()
+    assert "lr" in plugins.load(plugins.find("algorithm", algorithm)).adjustable
+    steps = 80 if algorithm in ("dqn", "sac") else 3
+
+    def learned(**others: Any) -> dict[str, Any]:
+        experiment = resolve(algorithm, task=task, values=options | {"seed": 3} | others)
+        with (context := experiment.context("cpu")).owning_globals():
+            made = experiment.build(context)
+            if others:
+                made.load(tmp_path)
+            for _ in range(steps):
+                made.step()
+            made.save(tmp_path)
+        return load_file(tmp_path / "weights.safetensors")
+
+    before, after = learned(), learned(**{"algorithm.lr": 1e-12})
+    followers = ("target", "updater", "ema")  # which move towards the weights
+    weights = [key for key in after if not key.startswith(followers)]
+    assert weights
+    for key in weights:
+        assert torch.allclose(after[key], before[key], rtol=0, atol=1e-6), key

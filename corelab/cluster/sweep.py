@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from copy import deepcopy
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +32,7 @@ from ray.tune.search import BasicVariantGenerator, SearchAlgorithm, Searcher
 import corelab
 from corelab import config
 from corelab.checkpoints import write_atomically
+from corelab.cluster import population
 from corelab.cluster.connection import connected, require_resources
 from corelab.cluster.search import Search, combinations, draws, parse
 from corelab.cluster.trial import RECORD, Trial, read
@@ -43,7 +44,7 @@ from corelab.plugins import Plugins
 from corelab.runs import Run, find_runs, lock, make_directory, title
 
 METHODS = ("random", "grid", "bayesian")
-SCHEDULERS = ("none", "asha")
+SCHEDULERS = ("none", "asha", "pbt")
 TRIALS = 20
 """How many trials are made if nobody says."""
 LOSSES = 3
@@ -89,7 +90,7 @@ class Sweep:
         searches = parse(expressions, _known(experiment))
         listed = any(search.kind == "grid" for search in searches)
         method = method or ("grid" if listed else "random")
-        _check(experiment, searches, method, trials, listed)
+        _check(experiment, searches, method, trials, scheduler, listed)
         best_mode, best_metric = experiment.plugins.load(experiment.algorithm).best.split()
         options = experiment.options
         n = len(list(combinations(searches))) if method == "grid" else trials or TRIALS
@@ -103,6 +104,7 @@ class Sweep:
             "metric": metric or best_metric,
             "mode": mode or (best_mode if metric in (None, best_metric) else "max"),
             "trials": n,
+            **(population.BEGINNING if scheduler == "pbt" else {}),
             "config": experiment.config(),
             "sources": dict(experiment.sources),
         }
@@ -155,6 +157,12 @@ class Sweep:
         """The trials, in the order in which they were made."""
         return find_runs(self.path)
 
+    def settled(self, run: Run) -> bool:
+        """Whether RUN has come to its end, or to that of the generation."""
+        if "until" in self.record:
+            return bool(run.record["progress"] >= self.record["until"])
+        return run.status == "done"
+
     def values(self, run: Run) -> dict[str, Any]:
         """What RUN has for the searched options."""
         plain = dict(config.flatten(run.config))
@@ -205,6 +213,7 @@ def _check(
     searches: Sequence[Search],
     method: str,
     trials: int | None,
+    scheduler: str,
     listed: bool,
 ) -> None:
     if not searches:
@@ -218,10 +227,29 @@ def _check(
         raise ConfigError(f"--method {method} draws values: write choice(…) instead of grid(…)")
     if trials == 0:
         raise ConfigError("--trials is at least 1")
+    if scheduler == "pbt":
+        _check_population(experiment, searches, method)
     if experiment.options.workers > 1:
         raise ConfigError("sweep: a trial learns in one process: leave out --workers")
     if not any(sink.name == "jsonl" for sink in choose_sinks(experiment)):
         raise ConfigError("run.sinks: a sweep reads metrics.jsonl, so it needs the sink 'jsonl'")
+
+
+def _check_population(experiment: Experiment, searches: Sequence[Search], method: str) -> None:
+    """ConfigError unless what is searched may change while a run learns."""
+    algorithm = experiment.algorithm.component.name
+    may = getattr(experiment.plugins.load(experiment.algorithm), "adjustable", ())
+    if method != "random":
+        raise ConfigError(f"--scheduler pbt begins with random draws, so it takes no {method} one")
+    if not may:
+        raise ConfigError(f"{algorithm} has no options that may change while it learns, for pbt")
+    for search in searches:
+        if search.name not in {f"algorithm.{option}" for option in may}:
+            listed = ", ".join(may)
+            raise ConfigError(
+                f"--scheduler pbt: {search.name} is not one that may change while {algorithm} "
+                f"learns; those are {listed}"
+            )
 
 
 def execute(sweep: Sweep, jobs: int | None = None) -> None:
@@ -238,7 +266,10 @@ def execute(sweep: Sweep, jobs: int | None = None) -> None:
         jobs = jobs or max(1, int(ray.cluster_resources().get("CPU", 1) // cpus))
         require_resources("--jobs", jobs, cpus=cpus)
         with _signals(sweep):
-            _fit(sweep, jobs, cpus)
+            if sweep.record["scheduler"] == "pbt":
+                population.grow(sweep, partial(_fit, sweep, jobs, cpus))
+            else:
+                _fit(sweep, jobs, cpus)
     if sweep.record["error"]:
         raise ConfigError(sweep.record["error"])
     if sweep.record["status"] == "interrupted":
@@ -256,8 +287,8 @@ def execute(sweep: Sweep, jobs: int | None = None) -> None:
 def _fit(sweep: Sweep, jobs: int, cpus: int) -> None:
     """Let Tune run what is not done yet."""
     runs = sweep.runs()
-    settled = [run for run in runs if run.status == "done"]
-    waiting = [run for run in runs if run.status != "done"]
+    settled = [run for run in runs if sweep.settled(run)]
+    waiting = [run for run in runs if not sweep.settled(run)]
     left = sweep.record["trials"] - len(settled)
     if not left:
         return
@@ -304,7 +335,7 @@ def _resources(sweep: Sweep, jobs: int, cpus: int) -> tune.PlacementGroupFactory
 
 def _scheduler(sweep: Sweep, settled: Sequence[Run]) -> TrialScheduler:
     """What stops trials, told of those that are SETTLED already."""
-    if sweep.record["scheduler"] == "none":
+    if sweep.record["scheduler"] != "asha":
         return FIFOScheduler()
     steps = sweep.base.options.steps
     scheduler = ASHAScheduler(
@@ -331,7 +362,10 @@ class Progress(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, sweep: Sweep, settled: int) -> None:
         self._sweep = sweep
-        self._over = itertools.count(settled + 1)
+        trials = sweep.record["trials"]
+        before = sweep.record.get("generation", 0) * trials
+        self._over = itertools.count(before + settled + 1)
+        self._all = trials * (population.GENERATIONS if "until" in sweep.record else 1)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
@@ -346,7 +380,7 @@ class Progress(tune.Callback):  # type: ignore[misc]
         if sweep.record["status"] == "running":
             score = sweep.score(run)
             said = run.record["error"] if score is None else f"{sweep.metric} {score:.6g}"
-            count = f"{next(self._over)}/{sweep.record['trials']}"
+            count = f"{next(self._over)}/{self._all}"
             with suppress(OSError):  # nobody listens any more
                 print(f"{count} {run.path.name}: {said}", file=sys.stderr, flush=True)
 

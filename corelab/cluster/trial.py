@@ -49,7 +49,10 @@ class Loop(threading.Thread):
         super().__init__(daemon=True)
         self.path = path
         self.sweep = path.parent
-        self.metric: str = read(self.sweep)["metric"]
+        record = read(self.sweep)
+        self.metric: str = record["metric"]
+        self.until: int | None = record.get("until")
+        """Where the generation ends, of a population."""
         self.reports: queue.Queue[dict[str, Any]] = queue.Queue()
         self.ended = False
         """Whether Tune has ended the trial."""
@@ -110,6 +113,7 @@ class TrialRecorder(LocalRecorder):
         self.loop = loop
         self._looked = time.monotonic()
         self._goes_on = True
+        self._grown = False
 
     def restore(self, algorithm: Algorithm) -> Position:
         """As ever; then Tune hears again what the run had reported before."""
@@ -131,18 +135,21 @@ class TrialRecorder(LocalRecorder):
         super().log(progress, metrics, media, position)
         metric = self.loop.metric
         if metric in metrics:
+            self._grown = self.loop.until is not None and progress >= self.loop.until
             self.loop.report(progress, metrics[metric])
         elif metric.startswith("eval/") and any(name.startswith("eval/") for name in metrics):
             raise MissingMetricError(metric, set(metrics))
 
     def stop(self) -> str:
-        """Say "interrupted" once the sweep is over, "scheduler" once Tune has ended this trial."""
+        """Say "interrupted" once the sweep is over, "scheduler" once Tune has ended this trial or
+        its generation has ended.
+        """
         if time.monotonic() - self._looked >= LOOK:
             self._looked = time.monotonic()
             self._goes_on = read(self.loop.sweep)["status"] == "running"
         if not self._goes_on:
             return "interrupted"
-        return super().stop() or ("scheduler" if self.loop.ended else "")
+        return super().stop() or ("scheduler" if self.loop.ended or self._grown else "")
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]

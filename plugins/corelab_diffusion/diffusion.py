@@ -102,6 +102,7 @@ class Diffusion(Saved):
     default_steps: ClassVar[int] = 1_000_000
     update: ClassVar[UpdateConfig] = UpdateConfig(ema=0.05, clip=1.0, channels_last=True)
     sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
+    adjustable: ClassVar[tuple[str, ...]] = ("lr", "label_dropout")
     best: ClassVar[str] = "min eval/loss"
     highlights: ClassVar[tuple[str, ...]] = ("train/loss", "eval/loss", "eval/bits_per_dim")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS

@@ -117,6 +117,7 @@ class PixelCNN(Saved):
     }
     update: ClassVar[UpdateConfig] = UpdateConfig(ema=0.05, clip=1.0)
     sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
+    adjustable: ClassVar[tuple[str, ...]] = ("lr",)
 
     saved: ClassVar[tuple[str, ...]] = ("net", "updater", "progress")
 

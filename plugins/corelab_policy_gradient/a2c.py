@@ -94,6 +94,7 @@ class A2C(Played, Saved):
 
     rolls_out: ClassVar[bool] = True
     sharded: ClassVar[tuple[str, ...]] = ()
+    adjustable: ClassVar[tuple[str, ...]] = ("lr", "gamma", "lam", "value_coef", "entropy_coef")
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"

@@ -106,6 +106,16 @@ class PPO(Played, Saved):
 
     rolls_out: ClassVar[bool] = True
     sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
+    adjustable: ClassVar[tuple[str, ...]] = (
+        "lr",
+        "gamma",
+        "lam",
+        "clip",
+        "value_coef",
+        "entropy_coef",
+        "epochs",
+        "target_kl",
+    )
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"

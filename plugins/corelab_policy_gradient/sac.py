@@ -150,6 +150,7 @@ class SAC(Saved):
 
     rolls_out: ClassVar[bool] = True
     sharded: ClassVar[tuple[str, ...]] = ("batch_size", "capacity")
+    adjustable: ClassVar[tuple[str, ...]] = ("lr", "gamma", "tau")
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "Pendulum-v1"
     default_model: ClassVar[str] = "mlp"

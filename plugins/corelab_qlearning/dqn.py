@@ -120,6 +120,7 @@ class DQN(Saved):
 
     rolls_out: ClassVar[bool] = True
     sharded: ClassVar[tuple[str, ...]] = ("batch_size", "capacity")
+    adjustable: ClassVar[tuple[str, ...]] = ("lr", "epsilon_end", "target_every")
     unit: ClassVar[str] = "env steps"
     default_task: ClassVar[str] = "CartPole-v1"
     default_model: ClassVar[str] = "mlp"

@@ -109,6 +109,7 @@ class VAE(Saved):
 
     update: ClassVar[UpdateConfig] = UpdateConfig()
     sharded: ClassVar[tuple[str, ...]] = ("batch_size",)
+    adjustable: ClassVar[tuple[str, ...]] = ("lr", "beta")
 
     saved: ClassVar[tuple[str, ...]] = ("net", "updater", "progress")
 
