@@ -197,8 +197,9 @@ class Context:
     @contextmanager
     def owning_globals(self) -> Iterator[None]:
         """Within: the global generators are the run's own (dropout layers and third-party code draw
-        from them), and torch and NumPy use the run's number of threads, so that sums do not depend
-        on how many cores there are. After: all of it as it was found.
+        from them), torch and NumPy use the run's number of threads, so that sums do not depend on
+        how many cores there are, and NumPy does not warn of what is no longer finite, which the
+        loop refuses. After: all of it as it was found.
         """
         python, numpy, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
         cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
@@ -209,7 +210,10 @@ class Context:
         torch.manual_seed(seed)
         torch.set_num_threads(self._threads)
         try:
-            with threadpool_limits(self._threads, user_api="blas"):
+            with (
+                threadpool_limits(self._threads, user_api="blas"),
+                np.errstate(over="ignore", invalid="ignore"),
+            ):
                 yield
         finally:
             random.setstate(python)

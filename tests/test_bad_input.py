@@ -211,3 +211,20 @@ def test_a_mistake_in_an_algorithm_is_exit_code_1_and_its_traceback_is_in_the_lo
     assert done.stderr.count("\n") == 1
     assert 'File "' in (tmp_path / "runs" / "bad" / "log.txt").read_text()
     assert Run(tmp_path / "runs" / "bad").status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "sentence"),
+    [
+        ("ppo", "became nan after"),
+        ("a2c", "became inf after"),
+        ("sac --task Pendulum-v1", "the policy's actions are no longer finite after"),
+    ],
+)
+def test_what_diverges_is_one_sentence_without_the_warnings_of_libraries(
+    algorithm: str, sentence: str, corelab: Command
+) -> None:
+    done = corelab("train", *algorithm.split(), "--algorithm.lr", "1e30", "--run.sinks", "jsonl")
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Warning" not in done.stderr

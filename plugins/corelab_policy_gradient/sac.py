@@ -25,7 +25,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from corelab import Context, PluginError, Saved, Split, require
+from corelab import Context, DivergedError, PluginError, Saved, Split, require
 from corelab_policy_gradient.replay import Replay
 
 _ITERATION = 32
@@ -259,6 +259,11 @@ class SAC(Saved):
         else:
             shown = self._rows[:, : self._columns[0]]
             a[...] = self._policy(shown, self.context.generator("noise"))
+            if not np.isfinite(a).all():
+                raise DivergedError(
+                    f"the policy's actions are no longer finite after {self.progress:,} env steps: "
+                    "try a smaller learning rate"
+                )
         self.observation, reward, termination, truncation, _ = self.envs.step(self._to_env(a))
         r[:, 0], lives[:, 0] = reward, ~termination
         s_next[...] = self.observation
