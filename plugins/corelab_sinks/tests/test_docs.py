@@ -44,8 +44,8 @@ def test_plain_line_of_the_example_is_what_is_printed(run, monkeypatch, capsys):
 def installed(tmp_path_factory):
     """The folder that the example is installed into, built from the page as a reader would."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
-    (source / "corelab_report.py").write_text(block("python", "corelab_run_started"))
-    (source / "pyproject.toml").write_text(block("toml", "corelab-report"))
+    (source / "corelab_summary.py").write_text(block("python", "corelab_run_started"))
+    (source / "pyproject.toml").write_text(block("toml", "corelab-summary"))
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--target", target]
     subprocess.run([sys.executable, "-m", "pip", "install", *options, source], check=True)
     return target
@@ -59,14 +59,14 @@ def test_example_is_listed_with_its_summary(installed):
         text=True,
         check=False,
     )
-    (line,) = [line for line in listed.stdout.splitlines() if " report " in line]
+    (line,) = [line for line in listed.stdout.splitlines() if " summary " in line]
     assert line.startswith("sink ")
     assert line.endswith("A short report of each run that ends, in report.md")
 
 
 def test_example_reports(installed, run, sink_of, monkeypatch):
     monkeypatch.syspath_prepend(installed)
-    sink = sink_of("corelab_report")
+    sink = sink_of("corelab_summary")
     sink.start(run)
     sink.log(run, 10, {"train/loss": 0.5, "train/kl": 1.0})
     sink.log(run, 20, {"train/loss": 0.25})
