@@ -44,6 +44,12 @@ struct Connection {
     Int heads[HEADS];  // the symbols of its first arguments, NONE for variables and beyond
 };
 
+struct Entry {  // what a literal is to a policy when its clause is entered by it
+    bool known;
+    Hash identity;            // of the clause and the literal, the same in all problems
+    std::vector<Hash> walks;  // of the literal and of those that become goals
+};
+
 struct Matrix {
     std::vector<Term> terms;  // equal ground terms are one
     std::vector<Int> arguments;
@@ -57,6 +63,7 @@ struct Matrix {
     // The features of an extension to each literal, made when first asked for, for one width.
     mutable std::vector<float> extension_features;
     mutable Int extension_buckets = 0;
+    mutable std::vector<Entry> entries;  // of each literal, made when first asked for
 };
 
 // ---- bindings -----------------------------------------------------------------------------------
@@ -310,6 +317,163 @@ struct Proof {
             if (a.heads[i] != b.heads[i] && a.heads[i] != NONE && b.heads[i] != NONE) return true;
         return false;
     }
+
+    // The literals that the goal AT can be connected to, in order.
+    std::vector<Int> extensions(const Goal& at) {
+        const Instance wanted = atom(at.literal, at.offset);
+        const Int key = matrix.key[at.literal];
+        const std::size_t trail = bindings.trail.size(), variables = bindings.values.size();
+        const Connection own = heads(wanted);
+        const Int end = matrix.connection_begin[(key ^ 1) + 1];
+        std::vector<Int> found;
+        for (Int i = matrix.connection_begin[key ^ 1]; i < end; i++) {
+            const Int other = matrix.connections[i].literal;
+            if (clash(own, matrix.connections[i])) continue;
+            const Int offset = bindings.fresh(matrix.width[matrix.clause_of[other]]);
+            if (bindings.unify(atom(other, offset), wanted)) found.push_back(other);
+            bindings.undo(trail, variables);
+        }
+        return found;
+    }
+};
+
+// ---- walks --------------------------------------------------------------------------------------
+
+Hash mix(Hash a, Hash b) { return (a * 2654435761u) ^ (b + 0x9e3779b9u + (a << 6) + (a >> 2)); }
+
+Hash bucket(Hash hash, Int buckets) { return Hash(std::uint64_t(hash) * Hash(buckets) >> 32); }
+
+enum Role : Hash { GOAL = 1, PATH = 2, OPEN = 3, ENTRY = 4, NEW = 5, ORIGIN = 6, WIDTH = 7 };
+constexpr Hash VARIABLE = 1;
+
+// Tells SINK the walks of up to three symbols down the terms of literals, hashed.
+template <class Sink>
+struct Walks {
+    const Matrix& matrix;
+    const Bindings* bindings;  // none: variables have no values
+    Sink sink;
+    Int looked = 0;
+
+    struct Place {
+        Instance at;
+        Hash parent, grandparent;
+    };
+    std::vector<Place> todo{};
+
+    void literal(Int literal, Int offset, Role role) {
+        Hash root = mix(role, Hash(matrix.key[literal] & 1));
+        todo.assign(1, {{matrix.atom[literal], offset}, 0, 0});
+        while (!todo.empty()) {
+            if (looked == FEATURE_LIMIT) return;
+            looked++;
+            Place place = todo.back();
+            todo.pop_back();
+            if (bindings) place.at = bindings->resolve(place.at);
+            const Term& term = matrix.terms[place.at.term];
+            Hash code = term.symbol < 0 ? VARIABLE : matrix.codes[term.symbol];
+            sink(mix(root, code));
+            if (place.parent) sink(mix(mix(root, place.parent), code));
+            if (place.grandparent)
+                sink(mix(mix(mix(root, place.grandparent), place.parent), code));
+            for (Int i = term.count; i-- > 0;) {
+                Instance below{matrix.arguments[term.first + i], place.at.offset};
+                todo.push_back({below, code, place.parent});
+            }
+        }
+    }
+};
+
+struct Collect {  // a sink of walks: a list
+    std::vector<Hash>& into;
+    void operator()(Hash walk) { into.push_back(walk); }
+};
+
+// ---- guidance -----------------------------------------------------------------------------------
+
+Hash identity(const Matrix& matrix, Int entry) {
+    const Int clause = matrix.clause_of[entry];
+    Hash hash = ENTRY;
+    std::vector<Int> todo;
+    auto add = [&](Int literal) {
+        hash = mix(hash, Hash(matrix.key[literal] & 1));
+        todo.assign(1, matrix.atom[literal]);
+        while (!todo.empty()) {
+            const Term& term = matrix.terms[todo.back()];
+            todo.pop_back();
+            hash = mix(hash, term.symbol < 0 ? Hash(-term.symbol) : matrix.codes[term.symbol]);
+            for (Int i = term.count; i-- > 0;) todo.push_back(matrix.arguments[term.first + i]);
+        }
+    };
+    add(entry);
+    for (Int other = matrix.begin[clause]; other < matrix.begin[clause + 1]; other++)
+        if (other != entry) add(other);
+    return hash;
+}
+
+const Entry& entry(const Matrix& matrix, Int literal) {
+    if (matrix.entries.empty()) matrix.entries.resize(matrix.atom.size());
+    Entry& made = matrix.entries[literal];
+    if (!made.known) {
+        const Int clause = matrix.clause_of[literal];
+        Walks<Collect> walks{matrix, nullptr, {made.walks}};
+        walks.literal(literal, 0, ENTRY);
+        for (Int other = matrix.begin[clause]; other < matrix.begin[clause + 1]; other++)
+            if (other != literal) walks.literal(other, 0, NEW);
+        made.walks.push_back(mix(WIDTH, Hash(matrix.begin[clause + 1] - matrix.begin[clause])));
+        made.identity = identity(matrix, literal);
+        made.known = true;
+    }
+    return made;
+}
+
+// What a policy knows of goal G: a constant, walks down it, the predicates on its path, and how
+// its clause was entered.
+void describe(const Proof& proof, const Goal& g, std::vector<Hash>& out) {
+    const Matrix& matrix = proof.matrix;
+    out.assign(1, 0);
+    Walks<Collect> walks{matrix, &proof.bindings, {out}};
+    walks.literal(g.literal, g.offset, GOAL);
+    for (Int c = g.path; c != NONE; c = proof.cells[c].next) {
+        const Int key = proof.cells[c].key;
+        out.push_back(mix(mix(PATH, Hash(key & 1)), matrix.codes[key >> 1]));
+    }
+    if (g.entry != NONE) out.push_back(mix(ORIGIN, entry(matrix, g.entry).identity));
+}
+
+Hash reduction_identity(const Proof& proof, Int cell) {
+    const Int key = proof.cells[cell].key;
+    return mix(mix(mix(ENTRY, PATH), Hash(key & 1)), proof.matrix.codes[key >> 1]);
+}
+
+struct Guide {  // linear models; the weights belong to the caller
+    const float *policy, *value;
+    Int policy_size, value_size;
+    double temperature;
+};
+
+// Scores inferences by the policy of a guide.
+struct Scorer {
+    const Guide* guide;
+    std::vector<Hash> goal{};
+    std::vector<double> known{};  // of each literal: the part that does not depend on the goal
+
+    double weight(Hash hash) const { return guide->policy[bucket(hash, guide->policy_size)]; }
+
+    double crossed(double score, Hash identity) const {
+        for (Hash hash : goal) score += weight(mix(identity, hash));
+        return score;
+    }
+
+    double extension(const Matrix& matrix, Int literal) {
+        if (known.empty()) known.assign(matrix.atom.size(), std::nan(""));
+        const Entry& made = entry(matrix, literal);
+        double& score = known[literal];
+        if (std::isnan(score)) {
+            score = 0;
+            for (Hash hash : made.walks) score += weight(hash);
+        }
+        return crossed(score, made.identity);
+    }
 };
 
 // ---- depth-first search -------------------------------------------------------------------------
@@ -321,15 +485,19 @@ struct Settings {
 struct Choice {
     Int goal, kind, cursor;  // where among the alternatives it is: a cell, or a connection
     std::size_t trail, variables, cells, goals, steps;
+    Int end;  // of its extensions among those that a guide has put in order
 };
 
 struct Search : Proof {
-    Search(const Matrix& matrix, Settings settings) : Proof(matrix), settings(settings) {
+    Search(const Matrix& matrix, Settings settings, const Guide* guide)
+        : Proof(matrix), settings(settings), scorer{guide} {
         restart();
     }
 
     Settings settings;
+    Scorer scorer;
     std::vector<Choice> choices;
+    std::vector<Int> ordered;  // literals to connect to, the best first, of the choices in turn
     Int goal = NONE;  // to go on with, or NONE: take another alternative
     Int path_limit = 1;
     bool limited = false;  // whether the path limit kept the search from something
@@ -353,6 +521,7 @@ struct Search : Proof {
 private:
     void restart() {
         choices.clear();
+        ordered.clear();
         bindings.old = 0;
         bindings.undo(0, 0);
         cells.clear();
@@ -376,12 +545,14 @@ private:
     void choose() {
         goals[goal].height = Int(choices.size());
         choices.push_back({goal, LEMMA, goals[goal].lemmas, bindings.trail.size(),
-                           bindings.values.size(), cells.size(), goals.size(), steps.size()});
+                           bindings.values.size(), cells.size(), goals.size(), steps.size(),
+                           Int(ordered.size())});
         bindings.old = Int(bindings.values.size());
     }
 
     void drop(std::size_t height) {
         choices.resize(height);
+        ordered.resize(choices.empty() ? 0 : choices.back().end);
         bindings.old = choices.empty() ? 0 : Int(choices.back().variables);
     }
 
@@ -437,12 +608,14 @@ private:
             }
             choice.kind = EXTENSION;
             choice.cursor = matrix.connection_begin[key ^ 1];
+            if (scorer.guide) order(choice, at);
         }
         const Connection own = heads(wanted);
-        const Int end = matrix.connection_begin[(key ^ 1) + 1];
+        const Int end = scorer.guide ? choice.end : matrix.connection_begin[(key ^ 1) + 1];
         for (; choice.cursor < end; choice.cursor++) {
-            const Int other = matrix.connections[choice.cursor].literal;
-            if (clash(own, matrix.connections[choice.cursor])) continue;
+            const Int other = scorer.guide ? ordered[choice.cursor]
+                                           : matrix.connections[choice.cursor].literal;
+            if (!scorer.guide && clash(own, matrix.connections[choice.cursor])) continue;
             const Int clause = matrix.clause_of[other];
             const Int offset = bindings.fresh(matrix.width[clause]);
             if (bindings.unify(atom(other, offset), wanted)) {
@@ -463,6 +636,18 @@ private:
         return true;
     }
 
+    // Put the extensions of goal AT in the order of their scores.
+    void order(Choice& choice, const Goal& at) {
+        describe(*this, at, scorer.goal);
+        std::vector<std::pair<double, Int>> found;
+        for (Int other : extensions(at)) found.push_back({scorer.extension(matrix, other), other});
+        std::stable_sort(found.begin(), found.end(),
+                         [](const auto& a, const auto& b) { return a.first > b.first; });
+        choice.cursor = Int(ordered.size());
+        for (const auto& [score, other] : found) ordered.push_back(other);
+        choice.end = Int(ordered.size());
+    }
+
     bool closed(Int g, Int c, Kind kind) {
         Int height = goals[g].height;
         goal = close(g, c, kind);
@@ -472,11 +657,6 @@ private:
 };
 
 // ---- features -----------------------------------------------------------------------------------
-
-Hash mix(Hash a, Hash b) { return (a * 2654435761u) ^ (b + 0x9e3779b9u + (a << 6) + (a >> 2)); }
-
-enum Role : Hash { GOAL = 1, PATH = 2, OPEN = 3, ENTRY = 4, NEW = 5 };
-constexpr Hash VARIABLE = 1;
 
 float scaled(float count) {
     static const std::vector<float> table = [] {
@@ -488,43 +668,10 @@ float scaled(float count) {
                                          : float(std::log1p(double(count)));
 }
 
-// Counts the walks of up to three symbols down the terms of literals, hashed into buckets.
-struct Walks {
-    const Matrix& matrix;
-    const Bindings* bindings;  // none: variables have no values
+struct Count {  // a sink of walks: a row of buckets
     float* out;
     Int buckets;
-    Int looked = 0;
-
-    struct Place {
-        Instance at;
-        Hash parent, grandparent;
-    };
-    std::vector<Place> todo{};
-
-    void count(Hash walk) { out[std::uint64_t(walk) * Hash(buckets) >> 32] += 1; }
-
-    void literal(Int literal, Int offset, Role role) {
-        Hash root = mix(role, Hash(matrix.key[literal] & 1));
-        todo.assign(1, {{matrix.atom[literal], offset}, 0, 0});
-        while (!todo.empty()) {
-            if (looked == FEATURE_LIMIT) return;
-            looked++;
-            Place place = todo.back();
-            todo.pop_back();
-            if (bindings) place.at = bindings->resolve(place.at);
-            const Term& term = matrix.terms[place.at.term];
-            Hash code = term.symbol < 0 ? VARIABLE : matrix.codes[term.symbol];
-            count(mix(root, code));
-            if (place.parent) count(mix(mix(root, place.parent), code));
-            if (place.grandparent)
-                count(mix(mix(mix(root, place.grandparent), place.parent), code));
-            for (Int i = term.count; i-- > 0;) {
-                Instance below{matrix.arguments[term.first + i], place.at.offset};
-                todo.push_back({below, code, place.parent});
-            }
-        }
-    }
+    void operator()(Hash walk) { out[bucket(walk, buckets)] += 1; }
 };
 
 void scale(float* row, Int buckets) {
@@ -538,7 +685,7 @@ const float* extension_features(const Matrix& matrix, Int literal, Int buckets) 
         matrix.extension_features.assign(std::size_t(literals) * buckets, 0.0f);
         float* row = matrix.extension_features.data();
         for (Int entry = 0; entry < literals; entry++, row += buckets) {
-            Walks walks{matrix, nullptr, row + ACTION_NUMBERS, buckets - ACTION_NUMBERS};
+            Walks<Count> walks{matrix, nullptr, {row + ACTION_NUMBERS, buckets - ACTION_NUMBERS}};
             const Int clause = matrix.clause_of[entry];
             walks.literal(entry, 0, ENTRY);
             for (Int other = matrix.begin[clause]; other < matrix.begin[clause + 1]; other++)
@@ -600,6 +747,10 @@ struct Tableau : Proof {
         std::vector<Int> state{outcome, goal, inferences, Int(bindings.values.size()),
                                Int(cells.size()), Int(goals.size()), Int(steps.size()),
                                Int(actions.size())};
+        const std::size_t bytes = bindings.values.size() * sizeof(Instance) +
+                                  cells.size() * sizeof(Cell) + goals.size() * sizeof(Goal) +
+                                  steps.size() * sizeof(Step) + actions.size() * sizeof(Action);
+        state.reserve(state.size() + bytes / sizeof(Int));
         append(state, bindings.values);
         append(state, cells);
         append(state, goals);
@@ -621,13 +772,11 @@ struct Tableau : Proof {
         take(from, actions, state[7]);
     }
 
-    void features(float* out, Int buckets) const {
-        std::fill_n(out, buckets, 0.0f);
-        if (goal == NONE) return;
-        Walks walks{matrix, &bindings, out + STATE_NUMBERS, buckets - STATE_NUMBERS};
-        const Goal at = goals[goal];
+    // Show WALKS the goal AT, all that is open and the path; NUMBERS takes `STATE_NUMBERS`.
+    template <class Sink>
+    void look(Walks<Sink>& walks, const Goal& at, float* numbers) const {
         walks.literal(at.literal, at.offset, GOAL);
-        float open = 0;
+        float open = 1;
         for (Int g = goal; g != NONE; g = goals[g].parent) {
             const Goal& other = goals[g];
             for (Int literal = other.literal + 1; literal < other.end; literal++)
@@ -636,13 +785,20 @@ struct Tableau : Proof {
                     open++;
                 }
         }
-        float size = float(walks.looked);
+        numbers[0] = open;
+        numbers[1] = float(path_length(at));
+        numbers[2] = float(walks.looked);
+        numbers[3] = float(inferences);
         for (Int c = at.path; c != NONE; c = cells[c].next)
             walks.literal(cells[c].literal, cells[c].offset, PATH);
-        out[0] = open + 1;
-        out[1] = float(path_length(at));
-        out[2] = size;
-        out[3] = float(inferences);
+    }
+
+    void features(float* out, Int buckets) const {
+        std::fill_n(out, buckets, 0.0f);
+        if (goal == NONE) return;
+        Walks<Count> walks{matrix, &bindings, {out + STATE_NUMBERS, buckets - STATE_NUMBERS}};
+        const Goal at = goals[goal];
+        look(walks, at, out);
         scale(out, buckets);
     }
 
@@ -654,7 +810,7 @@ struct Tableau : Proof {
                 std::copy_n(extension_features(matrix, actions[a].other, buckets), buckets, out);
                 continue;
             }
-            Walks walks{matrix, &bindings, out + ACTION_NUMBERS, buckets - ACTION_NUMBERS};
+            Walks<Count> walks{matrix, &bindings, {out + ACTION_NUMBERS, buckets - ACTION_NUMBERS}};
             const Cell& cell = cells[actions[a].other];
             walks.literal(cell.literal, cell.offset, PATH);
             out[1] = 1;
@@ -733,15 +889,209 @@ private:
                         actions.push_back({REDUCTION, c});
                     bindings.undo(0, variables);
                 }
-        const Connection own = heads(wanted);
-        const Int end = matrix.connection_begin[(key ^ 1) + 1];
-        for (Int i = matrix.connection_begin[key ^ 1]; i < end; i++) {
-            const Int other = matrix.connections[i].literal;
-            if (clash(own, matrix.connections[i])) continue;
-            const Int offset = bindings.fresh(matrix.width[matrix.clause_of[other]]);
-            if (bindings.unify(atom(other, offset), wanted)) actions.push_back({EXTENSION, other});
-            bindings.undo(0, variables);
+        for (Int other : extensions(at)) actions.push_back({EXTENSION, other});
+    }
+};
+
+// ---- tree search --------------------------------------------------------------------------------
+
+struct Rules {
+    double exploration;
+    Int big_step;  // playouts after which an inference is made for good
+    Int depth;     // of inferences in a tableau
+};
+
+struct Edge {  // an inference that applies at a node
+    double prior, total;
+    Int child, visits;
+    bool dead;  // it is known to lead to no proof
+};
+
+struct Node {
+    Int parent, edge;  // where it hangs
+    Int outcome;
+    Int first, count, alive;  // its edges; none before it is visited again
+    Int visits;
+    std::vector<Int> state;
+};
+
+struct TreeSearch {
+    TreeSearch(const Matrix& matrix, bool eager, Rules rules, const Guide* guide)
+        : tableau(matrix, eager), rules(rules), scorer{guide} {
+        add(NONE, NONE);
+    }
+
+    Tableau tableau;
+    Rules rules;
+    Scorer scorer;
+    std::vector<Node> nodes;
+    std::vector<Edge> edges;
+    Int root = 0, playouts = 0;
+    Int outcome = RUNNING;
+    std::int64_t inferences = 0;
+
+    Outcome run(std::int64_t limit) {
+        if (nodes[0].outcome != RUNNING) outcome = nodes[0].outcome;
+        while (outcome == RUNNING && inferences < limit) {
+            playout();
+            if (outcome != RUNNING) break;
+            while (!nodes[root].alive && nodes[root].parent != NONE) root = nodes[root].parent;
+            if (!nodes[root].alive) return Outcome(outcome = EXHAUSTED);
+            if (++playouts % rules.big_step == 0) root = favourite(root);
         }
+        return Outcome(outcome);
+    }
+
+    // The nodes from the first to the proof or, without one, to where most playouts went.
+    std::vector<Int> line() const {
+        Int last = outcome == PROVED ? Int(nodes.size()) - 1 : root;
+        if (outcome != PROVED)
+            for (Int next; (next = favourite(last)) != last;) last = next;
+        std::vector<Int> found;
+        for (Int n = last; n != NONE; n = nodes[n].parent) found.push_back(n);
+        std::reverse(found.begin(), found.end());
+        return found;
+    }
+
+    // The action of NODE that was visited most, but for ACTION; NONE if there is none.
+    Int rival(Int node, Int action) const {
+        const Node& at = nodes[node];
+        Int best = NONE;
+        for (Int a = 0; a < at.count; a++) {
+            const Edge& edge = edges[at.first + a];
+            if (a != action && edge.visits &&
+                (best == NONE || edge.visits > edges[at.first + best].visits))
+                best = a;
+        }
+        return best;
+    }
+
+private:
+    std::vector<Hash> seen;
+
+    // Add the state of the tableau.
+    Int add(Int parent, Int edge) {
+        nodes.push_back({parent, edge, tableau.outcome, NONE, 0, 1, 0, {}});
+        if (tableau.outcome == RUNNING) nodes.back().state = tableau.saved();
+        return Int(nodes.size()) - 1;
+    }
+
+    void playout() {
+        Int n = root;
+        for (;;) {
+            if (nodes[n].first == NONE) open(n);
+            const Int e = select(n);
+            if (edges[e].child == NONE) {
+                expand(n, e);
+                return;
+            }
+            n = edges[e].child;
+        }
+    }
+
+    // Give node N its edges.
+    void open(Int n) {
+        tableau.restore(nodes[n].state.data());
+        const Int count = Int(tableau.actions.size());
+        nodes[n].first = Int(edges.size());
+        nodes[n].count = nodes[n].alive = count;
+        for (Int a = 0; a < count; a++) edges.push_back({1.0 / count, 0, NONE, 0, false});
+        if (!scorer.guide) return;
+        Edge* own = &edges[nodes[n].first];
+        double most = -INFINITY, sum = 0;
+        describe(tableau, tableau.goals[tableau.goal], scorer.goal);
+        for (Int a = 0; a < count; a++) {
+            own[a].prior = score(tableau.actions[a]) / scorer.guide->temperature;
+            most = std::max(most, own[a].prior);
+        }
+        for (Int a = 0; a < count; a++) sum += own[a].prior = std::exp(own[a].prior - most);
+        for (Int a = 0; a < count; a++) own[a].prior /= sum;
+    }
+
+    double score(const Action& action) {
+        if (action.kind == EXTENSION) return scorer.extension(tableau.matrix, action.other);
+        return scorer.crossed(0, reduction_identity(tableau, action.other));
+    }
+
+    Int select(Int n) const {
+        const Node& node = nodes[n];
+        const double log = std::log(double(node.visits) + 1);
+        double most = -INFINITY;
+        Int best = NONE;
+        for (Int e = node.first; e < node.first + node.count; e++) {
+            const Edge& edge = edges[e];
+            if (edge.dead) continue;
+            const double mean = edge.visits ? edge.total / edge.visits : 0;
+            const double score = mean + rules.exploration * edge.prior *
+                                            std::sqrt(log / std::max(edge.visits, 1));
+            if (best == NONE || score > most) {
+                most = score;
+                best = e;
+            }
+        }
+        return best;
+    }
+
+    void expand(Int n, Int e) {
+        tableau.restore(nodes[n].state.data());
+        tableau.step(e - nodes[n].first);
+        inferences++;
+        const Int child = add(n, e);
+        edges[e].child = child;
+        if (tableau.outcome == PROVED || tableau.outcome == OUT_OF_MEMORY) {
+            outcome = tableau.outcome;
+            return;
+        }
+        const bool dead = tableau.outcome == EXHAUSTED || tableau.inferences == rules.depth;
+        if (dead) bury(child);
+        const double reward = dead ? 0 : value();
+        for (Int at = child;; at = nodes[at].parent) {
+            nodes[at].visits++;
+            if (nodes[at].edge == NONE) break;
+            edges[nodes[at].edge].visits++;
+            edges[nodes[at].edge].total += reward;
+        }
+    }
+
+    // Node N leads to no proof, nor does any above of which no inference is left.
+    void bury(Int n) {
+        nodes[n].alive = 0;
+        for (;;) {
+            nodes[n].state = {};
+            if (nodes[n].edge == NONE) return;
+            edges[nodes[n].edge].dead = true;
+            n = nodes[n].parent;
+            if (--nodes[n].alive) return;
+        }
+    }
+
+    // The child of node N that was visited most, if it has one from which a proof may follow.
+    Int favourite(Int n) const {
+        const Node& node = nodes[n];
+        Int best = NONE;
+        for (Int e = node.first; e < node.first + node.count; e++)
+            if (!edges[e].dead && edges[e].child != NONE &&
+                (best == NONE || edges[e].visits > edges[best].visits))
+                best = e;
+        return best == NONE ? n : edges[best].child;
+    }
+
+    double value() {
+        float numbers[STATE_NUMBERS];
+        seen.clear();
+        Walks<Collect> walks{tableau.matrix, &tableau.bindings, {seen}};
+        tableau.look(walks, tableau.goals[tableau.goal], numbers);
+        const Guide* guide = scorer.guide;
+        double score = 3.7 * std::exp(-0.05 * numbers[2]) - 2.5;
+        if (guide) {
+            score += guide->value[STATE_NUMBERS];
+            for (Int i = 0; i < STATE_NUMBERS; i++)
+                score += double(guide->value[i]) * std::log1p(double(numbers[i]));
+            const Int first = STATE_NUMBERS + 1;
+            for (Hash hash : seen)
+                score += guide->value[first + bucket(hash, guide->value_size - first)];
+        }
+        return 1 / (1 + std::exp(-score));
     }
 };
 
@@ -780,8 +1130,8 @@ Matrix* matrix_new(const Int* from) {
 }
 void matrix_free(Matrix* matrix) { delete matrix; }
 
-Search* search_new(const Matrix* matrix, Int cut, Int scut, Int comp) {
-    return new (std::nothrow) Search(*matrix, {cut, scut, comp});
+Search* search_new(const Matrix* matrix, Int cut, Int scut, Int comp, const Guide* guide) {
+    return new (std::nothrow) Search(*matrix, {cut, scut, comp}, guide);
 }
 void search_free(Search* search) { delete search; }
 Int search_run(Search* search, std::int64_t limit) {
@@ -870,5 +1220,67 @@ Int tableau_goal(const Tableau* tableau) {
 }
 Int tableau_write(const Tableau* tableau, Int term, Int offset, Int* out, Int capacity) {
     return tableau->write({term, offset}, out, capacity);
+}
+// What a policy sees of each of the actions, as buckets of BUCKETS, one action after the other;
+// COUNTS takes how many they are of each. Returns how many in all, or that many if CAPACITY is less.
+Int tableau_policy_walks(const Tableau* tableau, Int buckets, Int* out, Int capacity, Int* counts) {
+    if (tableau->goal == NONE) return 0;
+    std::vector<Hash> goal;
+    describe(*tableau, tableau->goals[tableau->goal], goal);
+    Int n = 0;
+    auto add = [&](Hash hash) {
+        if (n < capacity) out[n] = Int(bucket(hash, buckets));
+        n++;
+    };
+    for (const Action& action : tableau->actions) {
+        const Int before = n;
+        Hash identity;
+        if (action.kind == EXTENSION) {
+            const Entry& made = entry(tableau->matrix, action.other);
+            for (Hash hash : made.walks) add(hash);
+            identity = made.identity;
+        } else {
+            identity = reduction_identity(*tableau, action.other);
+        }
+        for (Hash hash : goal) add(mix(identity, hash));
+        *counts++ = n - before;
+    }
+    return n;
+}
+// The same of what a value sees; NUMBERS takes the plain numbers in front.
+Int tableau_value_walks(const Tableau* tableau, Int buckets, Int* out, Int capacity,
+                        float* numbers) {
+    if (tableau->goal == NONE) return 0;
+    std::vector<Hash> seen;
+    Walks<Collect> walks{tableau->matrix, &tableau->bindings, {seen}};
+    tableau->look(walks, tableau->goals[tableau->goal], numbers);
+    for (Int i = 0; i < std::min(Int(seen.size()), capacity); i++)
+        out[i] = Int(bucket(seen[i], buckets));
+    return Int(seen.size());
+}
+
+TreeSearch* tree_new(const Matrix* matrix, Int eager, double exploration, Int big_step, Int depth,
+                     const Guide* guide) {
+    const Rules rules{exploration, big_step, depth};
+    return new (std::nothrow) TreeSearch(*matrix, eager != 0, rules, guide);
+}
+void tree_free(TreeSearch* tree) { delete tree; }
+Int tree_run(TreeSearch* tree, std::int64_t limit) {
+    try {
+        return tree->run(limit);
+    } catch (const std::bad_alloc&) {
+        return tree->outcome = OUT_OF_MEMORY;
+    }
+}
+std::int64_t tree_inferences(const TreeSearch* tree) { return tree->inferences; }
+// The actions from the first node to the proof, or to where the search stands, and of each node
+// the action besides that was visited most, NONE if none was.
+Int tree_line(const TreeSearch* tree, Int* actions, Int* rivals, Int capacity) {
+    const std::vector<Int> line = tree->line();
+    for (Int i = 0; i + 1 < std::min(Int(line.size()), capacity + 1); i++) {
+        actions[i] = tree->nodes[line[i + 1]].edge - tree->nodes[line[i]].first;
+        rivals[i] = tree->rival(line[i], actions[i]);
+    }
+    return Int(line.size()) - 1;
 }
 }

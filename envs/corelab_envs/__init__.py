@@ -62,6 +62,20 @@ def corelab_components() -> list[Component]:
             "Proving, arXiv:1805.07563",
         ),
         Component(
+            "task",
+            "theorems",
+            "corelab_envs.theorem.task:TheoremsTask",
+            "TPTP problems, of one's own or corelab's, each to be proved by a search",
+            provides="theorems",
+        ),
+        Component(
+            "task",
+            "metamath",
+            "corelab_envs.metamath.task:MetamathTask",
+            "proving theorems of a Metamath database, of one's own or corelab's, backwards",
+            provides="environment",
+        ),
+        Component(
             "verb",
             "prove",
             "corelab_envs.theorem.verb:prove",

@@ -126,7 +126,7 @@ class Tally:
         self.over = np.zeros(num_envs, np.bool_)
         """Which copies the next step only resets."""
         self._returns, self._lengths = np.zeros(num_envs), np.zeros(num_envs, np.int64)
-        self._ended: list[tuple[float, int]] = []
+        self._ended: list[tuple[float, int, bool]] = []
 
     def add(
         self,
@@ -141,19 +141,21 @@ class Tally:
         self.over = terminations | truncations
         ended = self.over & valid  # an agent that waits for the others ends again at each step
         if ended.any():
-            returns, lengths = self._returns[ended].tolist(), self._lengths[ended].tolist()
-            self._ended += zip(returns, lengths, strict=True)
+            columns = self._returns[ended], self._lengths[ended], truncations[ended]
+            self._ended += zip(*(column.tolist() for column in columns), strict=True)
             self._returns[ended] = 0
             self._lengths[ended] = 0
         return valid
 
     def metrics(self) -> dict[str, float]:
-        """Mean return and length of the episodes that ended since this was last asked."""
+        """Mean return and length of the episodes that ended since this was last asked, and the
+        share of them that was cut off.
+        """
         if not self._ended:
             return {}
-        returns, lengths = np.mean(self._ended, 0).tolist()
+        means = np.mean(self._ended, 0).tolist()
         self._ended.clear()
-        return {"return": returns, "episode_length": lengths}
+        return dict(zip(("return", "episode_length", "truncated"), means, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """What is known of the episodes that go on; to be asked when `metrics` has been."""

@@ -13,3 +13,8 @@ gym.register(
     vector_entry_point="corelab_envs.theorem.environment:ConnectionVectorEnv",
     disable_env_checker=True,  # which would look at every observation, at ten times the cost
 )
+gym.register(
+    "corelab/Metamath-v0",
+    "corelab_envs.metamath.environment:MetamathEnv",
+    disable_env_checker=True,
+)

@@ -109,11 +109,11 @@ def test_a_tally_counts_each_episode_once_though_some_wait_or_only_reset():
     assert tally.add(np.array([1.0, 2.0]), no, no).tolist() == [True, True]
     assert tally.metrics() == {}
     tally.add(np.array([1.0, 3.0]), np.array([True, False]), no)
-    assert tally.metrics() == {"return": 2.0, "episode_length": 2.0}
+    assert tally.metrics() == {"return": 2.0, "episode_length": 2.0, "truncated": 0.0}
     # The first waits, and ends again at each step; the second is cut off.
     first, second = np.array([True, False]), np.array([False, True])
     assert tally.add(np.array([0.0, 4.0]), first, second).tolist() == [False, True]
-    assert tally.metrics() == {"return": 9.0, "episode_length": 3.0}
+    assert tally.metrics() == {"return": 9.0, "episode_length": 3.0, "truncated": 1.0}
     resumed = Tally(2)
     resumed.load_state_dict(tally.state_dict())
     assert resumed.over.tolist() == [True, True]

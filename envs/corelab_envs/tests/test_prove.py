@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 from corelab_envs.theorem import verb
 from corelab_envs.theorem.calculus import Outcome
-from corelab_envs.theorem.environment import machinery
+from corelab_envs.theorem.machinery import machinery
 from corelab_envs.theorem.problem_set import SHIPPED
 from corelab_envs.theorem.tptp import parse
 

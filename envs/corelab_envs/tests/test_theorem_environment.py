@@ -9,8 +9,9 @@ import pytest
 from corelab_envs.gymnasium_task import GymnasiumTask
 from corelab_envs.theorem import engine
 from corelab_envs.theorem.calculus import Outcome
-from corelab_envs.theorem.environment import ConnectionEnv, reward
+from corelab_envs.theorem.environment import ConnectionEnv
 from corelab_envs.theorem.problem_set import SHIPPED, ProblemSet
+from corelab_envs.theorem.proof import reward
 from corelab_envs.theorem.simulator import Simulator
 from corelab_envs.theorem.task import TPTPTask
 from corelab_search.mcts import Search, uct
@@ -74,7 +75,7 @@ def test_actions_beyond_the_cap_are_counted_and_not_offered():
 
 
 def test_an_unsound_proof_is_an_error_and_never_a_reward(monkeypatch):
-    monkeypatch.setattr("corelab_envs.theorem.environment.refusal", lambda *_: "it is made up")
+    monkeypatch.setattr("corelab_envs.theorem.proof.refusal", lambda *_: "it is made up")
     env = ConnectionEnv(path=str(SHIPPED / "pelletier_06.p"))
     env.reset(seed=0)
     env.step(0)

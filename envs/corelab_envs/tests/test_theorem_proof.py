@@ -13,7 +13,7 @@ import pytest
 from corelab_envs.theorem import proof
 from corelab_envs.theorem.calculus import Settings
 from corelab_envs.theorem.clausify import clausify
-from corelab_envs.theorem.environment import machinery
+from corelab_envs.theorem.machinery import machinery
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.picture import draw
 from corelab_envs.theorem.problem_set import SHIPPED

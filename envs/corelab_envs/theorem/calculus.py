@@ -19,7 +19,7 @@ hold them to the same number of inferences. It is a hundred times slower.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
@@ -28,15 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab import require
+from corelab_envs.theorem.guide import Guide, Sight, score
 from corelab_envs.theorem.matrix import Matrix
+from corelab_envs.theorem.walks import STATE_NUMBERS, Role, Walks, bucket
 
 TERM_LIMIT = 100_000
 """A unification that looks at more symbols fails, and the search is no longer complete."""
-FEATURE_LIMIT = 1_000
-"""The features of a state count so many symbols of it."""
-STATE_NUMBERS = 4
-"""What stands in front of the hashed features of a state: its open goals, the length of the path,
-the size of the goals, the inferences so far."""
 ACTION_NUMBERS = 3
 """What stands in front of those of an action: extension?, reduction?, new goals."""
 
@@ -281,6 +278,19 @@ class Proof:
                     return True
         return False
 
+    def _extensions(self, goal: Goal) -> list[int]:
+        """The literals that GOAL can be connected to, in order."""
+        m, bindings = self.matrix, self.bindings
+        mark = len(bindings.trail), len(bindings.values)
+        wanted = self._atom(goal.literal, goal.offset)
+        found = []
+        for other in m.connections[m.key[goal.literal] ^ 1]:
+            offset = bindings.fresh(m.width[m.clause_of[other]])
+            if bindings.unify(self._atom(other, offset), wanted):
+                found.append(other)
+            bindings.undo(*mark)
+        return found
+
     def _extend(self, goal: Goal, other: int, offset: int) -> Goal:
         """Enter the clause of literal OTHER, whose variables begin at OFFSET, to close GOAL."""
         clause = self.matrix.clause_of[other]
@@ -302,11 +312,17 @@ def _skipping(goal: Goal) -> Goal:
 
 
 class Search(Proof):
-    """Depth-first search with iterative deepening on the length of paths, in leanCoP's order."""
+    """Depth-first search with iterative deepening on the length of paths, in leanCoP's order.
 
-    def __init__(self, matrix: Matrix, settings: Settings) -> None:
+    The policy of a GUIDE, if there is one, puts the extensions of each goal in another order: the
+    best first.
+    """
+
+    def __init__(self, matrix: Matrix, settings: Settings, guide: Guide | None = None) -> None:
         super().__init__(matrix)
         self.settings = settings
+        self._guide = guide
+        self._sight = Sight(matrix)
         self.outcome = Outcome.RUNNING
         self.path_limit = 1
         self.inferences = 0
@@ -408,7 +424,7 @@ class Search(Proof):
                     yield self._closed(goal, cell, Kind.REDUCTION)
                 undo()
         length = _length(goal.path)
-        for other in m.connections[key ^ 1]:
+        for other in self._in_order(goal):
             clause = m.clause_of[other]
             offset = bindings.fresh(m.width[clause])
             if bindings.unify(self._atom(other, offset), wanted):
@@ -423,6 +439,18 @@ class Search(Proof):
                         self._choices.clear()
                     yield new
             undo()
+
+    def _in_order(self, goal: Goal) -> Sequence[int]:
+        """What GOAL might be connected to: the literals in order, or by a guide the best of those
+        that fit first.
+        """
+        guide = self._guide
+        if guide is None:
+            return self.matrix.connections[self.matrix.key[goal.literal] ^ 1]
+        seen = self._sight.goal(self, goal)
+        found = self._extensions(goal)
+        scores = {other: score(guide, self._sight.inference(seen, other, None)) for other in found}
+        return sorted(found, key=lambda other: -scores[other])
 
     def _closed(self, goal: Goal, cell: Cell, kind: Kind) -> Goal:
         if self.settings.cut:
@@ -454,6 +482,7 @@ class Tableau(Proof):
         super().__init__(matrix)
         self.eager = eager
         self.outcome = Outcome.RUNNING
+        self._sight = Sight(matrix)
         self._goal: Goal | None
         self._actions: list[tuple[Action, Cell | None]]
         self.reset()
@@ -518,19 +547,7 @@ class Tableau(Proof):
         goal = self._goal
         if goal is None:
             return out.astype(np.float32)
-        walks = _Walks(self.matrix, self.bindings, out[STATE_NUMBERS:])
-        walks.count(goal.literal, goal.offset, _GOAL)
-        open_goals = 1
-        at: Goal | None = goal
-        while at is not None:
-            for literal in range(at.literal + 1, at.end):
-                if literal != at.entry:
-                    walks.count(literal, at.offset, _OPEN)
-                    open_goals += 1
-            at = at.parent
-        out[:STATE_NUMBERS] = open_goals, _length(goal.path), walks.looked, self.inferences
-        for cell in goal.path or ():
-            walks.count(cell.literal, cell.offset, _PATH)
+        out[:STATE_NUMBERS] = self._look(goal, _counting(out[STATE_NUMBERS:]))
         return np.log1p(out).astype(np.float32)
 
     def action_features(self, size: int, count: int) -> NDArray[np.float32]:
@@ -541,18 +558,64 @@ class Tableau(Proof):
         out = np.zeros((count, size))
         for row, ((_, other), cell) in zip(out, self._actions, strict=False):
             if cell is not None:
-                walks = _Walks(m, self.bindings, row[ACTION_NUMBERS:])
-                walks.count(cell.literal, cell.offset, _PATH)
+                walks = Walks(m, self.bindings, _counting(row[ACTION_NUMBERS:]))
+                walks.literal(cell.literal, cell.offset, Role.PATH)
                 row[1] = 1
                 continue
-            walks = _Walks(m, None, row[ACTION_NUMBERS:])
-            walks.count(other, 0, _ENTRY)
+            walks = Walks(m, None, _counting(row[ACTION_NUMBERS:]))
+            walks.literal(other, 0, Role.ENTRY)
             begin, end = m.begin[m.clause_of[other] : m.clause_of[other] + 2]
             for literal in range(begin, end):
                 if literal != other:
-                    walks.count(literal, 0, _NEW)
+                    walks.literal(literal, 0, Role.NEW)
             row[0], row[2] = 1, end - begin - 1
         return np.log1p(out).astype(np.float32)
+
+    def sight(self) -> tuple[list[int], list[float]]:
+        """What a value sees: walks down the goal, all that is open and the path, as hashes; and
+        `STATE_NUMBERS` plain numbers. There is nothing to see if no goal is left.
+        """
+        seen: list[int] = []
+        numbers = self._look(self._goal, seen.append) if self._goal else [0.0] * STATE_NUMBERS
+        return seen, numbers
+
+    def sight_of_actions(self) -> list[list[int]]:
+        """What a policy sees of each action, as hashes."""
+        if self._goal is None:
+            return []
+        goal = self._sight.goal(self, self._goal)
+        return [self._sight.inference(goal, other, cell) for (_, other), cell in self._actions]
+
+    def policy_walks(self, buckets: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """What a policy sees of all actions, one after the other, as buckets; how many they are of
+        each.
+        """
+        seen = self.sight_of_actions()
+        hashed = [bucket(value, buckets) for of_action in seen for value in of_action]
+        return np.array(hashed, np.int32), np.array(list(map(len, seen)), np.int32)
+
+    def value_walks(self, buckets: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """What a value sees: walks as buckets, and the plain numbers."""
+        seen, numbers = self.sight()
+        hashed = [bucket(value, buckets) for value in seen]
+        return np.array(hashed, np.int32), np.array(numbers, np.float32)
+
+    def _look(self, goal: Goal, sink: Callable[[int], None]) -> list[float]:
+        """Show SINK walks down GOAL, all that is open and the path; the plain numbers."""
+        walks = Walks(self.matrix, self.bindings, sink)
+        walks.literal(goal.literal, goal.offset, Role.GOAL)
+        open_goals = 1
+        at: Goal | None = goal
+        while at is not None:
+            for literal in range(at.literal + 1, at.end):
+                if literal != at.entry:
+                    walks.literal(literal, at.offset, Role.OPEN)
+                    open_goals += 1
+            at = at.parent
+        numbers = [open_goals, _length(goal.path), walks.looked, self.inferences]
+        for cell in goal.path or ():
+            walks.literal(cell.literal, cell.offset, Role.PATH)
+        return list(map(float, numbers))
 
     def _settle(self, goal: Goal) -> Outcome:
         """Do what leaves no choice, up to the next goal that does."""
@@ -609,11 +672,8 @@ class Tableau(Proof):
                 if bindings.unify(self._atom(cell.literal, cell.offset), wanted):
                     yield Action(Kind.REDUCTION, distance), cell
                 bindings.undo(*mark)
-        for other in m.connections[key ^ 1]:
-            offset = bindings.fresh(m.width[m.clause_of[other]])
-            if bindings.unify(self._atom(other, offset), wanted):
-                yield Action(Kind.EXTENSION, other), None
-            bindings.undo(*mark)
+        for other in self._extensions(goal):
+            yield Action(Kind.EXTENSION, other), None
 
 
 def step_many(
@@ -652,46 +712,14 @@ def observe_many(
         masks[i] = np.arange(most) < tableau.action_count
 
 
-_GOAL, _PATH, _OPEN, _ENTRY, _NEW = range(1, 6)
-_VARIABLE = 1
-_WORD = 0xFFFFFFFF
-
-
 def _length(path: Cell | None) -> int:
     return sum(1 for _ in path or ())
 
 
-def _mix(a: int, b: int) -> int:
-    scrambled = (b + 0x9E3779B9 + (a << 6) + (a >> 2)) & _WORD
-    return (a * 2654435761 & _WORD) ^ scrambled
+def _counting(row: NDArray[np.float64]) -> Callable[[int], None]:
+    """A sink of walks that counts them in the buckets of ROW."""
 
+    def count(walk: int) -> None:
+        row[bucket(walk, len(row))] += 1
 
-class _Walks:
-    """Counts walks of up to three symbols down the terms of literals, hashed into buckets."""
-
-    def __init__(self, matrix: Matrix, bindings: Bindings | None, out: NDArray[np.float64]) -> None:
-        self.matrix = matrix
-        self.bindings = bindings
-        self.out = out
-        self.looked = 0
-
-    def count(self, literal: int, offset: int, role: int) -> None:
-        m = self.matrix
-        root = _mix(role, m.key[literal] & 1)
-        todo = [((m.atom[literal], offset), 0, 0)]
-        while todo and self.looked < FEATURE_LIMIT:
-            self.looked += 1
-            at, parent, grandparent = todo.pop()
-            if self.bindings is not None:
-                at = self.bindings.resolve(at)
-            term, offset = at
-            code = _VARIABLE if m.symbol[term] < 0 else m.codes[m.symbol[term]]
-            walks = [_mix(root, code)]
-            if parent:
-                walks.append(_mix(_mix(root, parent), code))
-            if grandparent:
-                walks.append(_mix(_mix(_mix(root, grandparent), parent), code))
-            for walk in walks:
-                self.out[walk * len(self.out) >> 32] += 1
-            below = [((argument, offset), code, parent) for argument in m.arguments[term]]
-            todo += below[::-1]
+    return count

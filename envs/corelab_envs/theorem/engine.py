@@ -1,4 +1,4 @@
-"""The compiled engine: `Search` and `Tableau` of `calculus`, by the same names.
+"""The compiled engine: `Search` and `Tableau` of `calculus`, `TreeSearch` of `tree_search`.
 
 A matrix and all that is made of it belong to one thread at a time.
 """
@@ -17,7 +17,10 @@ from numpy.typing import NDArray
 
 from corelab import DataError
 from corelab_envs.theorem.calculus import Action, Outcome, Settings, Step
+from corelab_envs.theorem.guide import Guide
 from corelab_envs.theorem.matrix import Matrix
+from corelab_envs.theorem.tree_search import Rules
+from corelab_envs.theorem.walks import STATE_NUMBERS
 
 State: TypeAlias = NDArray[np.int32]
 """All that a tableau is, to go back to; a copy of its own."""
@@ -27,7 +30,7 @@ _Pointer = ctypes.c_void_p
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "matrix_new": (_Pointer, [_Pointer]),
     "matrix_free": (None, [_Pointer]),
-    "search_new": (_Pointer, [_Pointer, _Int, _Int, _Int]),
+    "search_new": (_Pointer, [_Pointer, _Int, _Int, _Int, _Pointer]),
     "search_free": (None, [_Pointer]),
     "search_run": (_Int, [_Pointer, ctypes.c_int64]),
     "search_inferences": (ctypes.c_int64, [_Pointer]),
@@ -58,6 +61,13 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "tableau_steps": (_Int, [_Pointer, _Pointer]),
     "tableau_goal": (_Int, [_Pointer]),
     "tableau_write": (_Int, [_Pointer, _Int, _Int, _Pointer, _Int]),
+    "tableau_policy_walks": (_Int, [_Pointer, _Int, _Pointer, _Int, _Pointer]),
+    "tableau_value_walks": (_Int, [_Pointer, _Int, _Pointer, _Int, _Pointer]),
+    "tree_new": (_Pointer, [_Pointer, _Int, ctypes.c_double, _Int, _Int, _Pointer]),
+    "tree_free": (None, [_Pointer]),
+    "tree_run": (_Int, [_Pointer, ctypes.c_int64]),
+    "tree_inferences": (ctypes.c_int64, [_Pointer]),
+    "tree_line": (_Int, [_Pointer, _Pointer, _Pointer, _Int]),
 }
 
 
@@ -132,19 +142,43 @@ def _flat(matrix: Matrix) -> list[int]:
     return [*flat, len(codes), *codes]
 
 
-class _Proof:
-    """What a search and a tableau have in common."""
+class _Weights(ctypes.Structure):
+    """A guide as the library sees it; the arrays remain this side's."""
+
+    _fields_ = (
+        ("policy", _Pointer),
+        ("value", _Pointer),
+        ("policy_size", _Int),
+        ("value_size", _Int),
+        ("temperature", ctypes.c_double),
+    )
+
+
+class _Object:
+    """Something of the library's that is made of a matrix and perhaps guided."""
 
     _kind: str
 
-    def __init__(self, matrix: Matrix, *options: int) -> None:
+    def __init__(self, matrix: Matrix, *options: float, guide: Guide | None = None) -> None:
         self.matrix = matrix
         self._library = _library()
         self._matrix = _compiled(matrix)
+        self._guide = guide  # which keeps the weights alive
+        self._weights = guide and _Weights(
+            guide.policy.ctypes.data, guide.value.ctypes.data,
+            len(guide.policy), len(guide.value), guide.temperature,
+        )  # fmt: skip
+        words: tuple[Any, ...] = options
+        if self._kind != "tableau":
+            words += (self._weights and ctypes.byref(self._weights),)
         new, free = getattr(self._library, f"{self._kind}_new"), f"{self._kind}_free"
-        handle = new(self._matrix.pointer, *options)
+        handle = new(self._matrix.pointer, *words)
         self._handle = _Handle(handle, getattr(self._library, free))
         self._self = self._handle.pointer
+
+
+class _Proof(_Object):
+    """What a search and a tableau have in common."""
 
     def steps(self) -> list[Step]:
         """The inferences in the tableau, in order."""
@@ -168,8 +202,8 @@ class Search(_Proof):
 
     _kind = "search"
 
-    def __init__(self, matrix: Matrix, settings: Settings) -> None:
-        super().__init__(matrix, settings.cut, settings.scut, settings.comp)
+    def __init__(self, matrix: Matrix, settings: Settings, guide: Guide | None = None) -> None:
+        super().__init__(matrix, settings.cut, settings.scut, settings.comp, guide=guide)
         self.outcome = Outcome.RUNNING
 
     @property
@@ -266,6 +300,60 @@ class Tableau(_Proof):
         out = np.empty((count, size), np.float32)
         self._library.tableau_action_features(self._self, out.ctypes.data, size, count)
         return out
+
+    def policy_walks(self, buckets: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """What a policy sees of all actions, one after the other, as buckets; how many they are of
+        each; see the twin.
+        """
+        counts = np.zeros(self.action_count, np.int32)
+        out = self._walks("policy", buckets, counts)
+        return out, counts
+
+    def value_walks(self, buckets: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """What a value sees: walks as buckets, and the plain numbers; see the twin."""
+        numbers = np.zeros(STATE_NUMBERS, np.float32)
+        out = self._walks("value", buckets, numbers)
+        return out, numbers
+
+    def _walks(self, kind: str, buckets: int, beside: NDArray[Any]) -> NDArray[np.int32]:
+        function = getattr(self._library, f"tableau_{kind}_walks")
+        out = self._buffer
+        n = function(self._self, buckets, out.ctypes.data, len(out), beside.ctypes.data)
+        if n > len(out):
+            self._buffer = out = np.empty(2 * n, np.int32)
+            function(self._self, buckets, out.ctypes.data, len(out), beside.ctypes.data)
+        return out[:n].copy()
+
+
+class TreeSearch(_Object):
+    """Monte Carlo tree search over tableaux; see the twin."""
+
+    _kind = "tree"
+
+    def __init__(self, matrix: Matrix, rules: Rules, guide: Guide | None = None) -> None:
+        options = rules.eager, rules.exploration, rules.big_step, rules.depth
+        super().__init__(matrix, *options, guide=guide)
+        self.outcome = Outcome.RUNNING
+
+    @property
+    def inferences(self) -> int:
+        """How many inferences were made."""
+        return int(self._library.tree_inferences(self._self))
+
+    def run(self, limit: int) -> Outcome:
+        """Go on until the search ends or has made LIMIT inferences in all."""
+        if self.outcome is Outcome.RUNNING:
+            self.outcome = Outcome(self._library.tree_run(self._self, limit))
+        return self.outcome
+
+    def line(self) -> list[tuple[int, int]]:
+        """The actions that lead to the proof or, without one, to where most playouts went; each
+        with its rival: the action besides that was visited most, -1 if none was.
+        """
+        n = self._library.tree_line(self._self, None, None, 0)
+        out = np.empty((2, n), np.int32)
+        self._library.tree_line(self._self, out[0].ctypes.data, out[1].ctypes.data, n)
+        return list(zip(*out.tolist(), strict=True))
 
 
 def step_many(

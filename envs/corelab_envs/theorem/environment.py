@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gymnasium as gym
@@ -20,18 +19,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from corelab import DataError, require
-from corelab_envs.theorem import calculus, engine
-from corelab_envs.theorem.calculus import ACTION_NUMBERS, STATE_NUMBERS, Outcome
+from corelab_envs.theorem.calculus import ACTION_NUMBERS, Outcome
 from corelab_envs.theorem.clausify import Form
+from corelab_envs.theorem.machinery import machinery
 from corelab_envs.theorem.problem_set import Part, ProblemSet
-from corelab_envs.theorem.proof import (
-    TooLarge,
-    current_goal,
-    instances,
-    refusal,
-    show_tableau,
-    tableau,
-)
+from corelab_envs.theorem.proof import current_goal, reward, show_tableau, tableau
+from corelab_envs.theorem.walks import STATE_NUMBERS
 
 Observation = dict[str, NDArray[Any]]
 _LARGEST = 25.0
@@ -89,27 +82,6 @@ class Options:
         """What is drawn from."""
         path = Path(self.path) if self.path is not None else None
         return ProblemSet(path, self.part, self.form, self.conj)
-
-
-def machinery() -> ModuleType:
-    """The compiled engine, or its twin in Python if there is no compiler."""
-    return calculus if engine.missing() else engine
-
-
-def reward(prover: Any) -> float:
-    """What a tableau is worth: 1 if it is a proof that passes its check, else 0.
-
-    A proof of terms too large to be written counts as none. `RuntimeError` if one is refused.
-    """
-    if prover.outcome is not Outcome.PROVED:
-        return 0.0
-    try:
-        proof = instances(prover)
-    except TooLarge:
-        return 0.0
-    if why := refusal(prover.matrix.clauses, proof):
-        raise RuntimeError(f"a finished tableau is no proof, because {why}")
-    return 1.0
 
 
 class _Problems:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from corelab import DataError
-from corelab_envs.theorem.calculus import Kind, Step
+from corelab_envs.theorem.calculus import Kind, Outcome, Step
 from corelab_envs.theorem.clausify import START
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.terms import Application, Clause, Literal, Term, Variable, quoted
@@ -31,6 +31,10 @@ class Prover(Protocol):
     """A search or a tableau, of either kind, that has inferences to tell."""
 
     matrix: Matrix
+
+    @property
+    def outcome(self) -> Outcome:
+        """Where it stands."""
 
     def steps(self) -> list[Step]:
         """The inferences in the tableau, in order."""
@@ -172,6 +176,22 @@ def _is_instance(clause: Sequence[Literal], literals: Sequence[Literal]) -> bool
         else:
             todo += zip(pattern.arguments, term.arguments, strict=True)
     return True
+
+
+def reward(prover: Prover) -> float:
+    """What a tableau is worth: 1 if it is a proof that passes its check, else 0.
+
+    A proof of terms too large to be written counts as none. `RuntimeError` if one is refused.
+    """
+    if prover.outcome is not Outcome.PROVED:
+        return 0.0
+    try:
+        proof = instances(prover)
+    except TooLarge:
+        return 0.0
+    if why := refusal(prover.matrix.clauses, proof):
+        raise RuntimeError(f"a finished tableau is no proof, because {why}")
+    return 1.0
 
 
 def show_tstp(problem: Problem, clauses: Sequence[Clause], proof: Sequence[Instance]) -> str:

@@ -6,9 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from corelab_envs.theorem import calculus, engine
 from corelab_envs.theorem.calculus import Outcome, Settings
 from corelab_envs.theorem.clausify import Form, clausify
+from corelab_envs.theorem.guide import Guide
+from corelab_envs.theorem.machinery import depth_first, follow, tree
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.proof import (
     Instance,
@@ -20,6 +21,7 @@ from corelab_envs.theorem.proof import (
 )
 from corelab_envs.theorem.terms import Clause
 from corelab_envs.theorem.tptp import Problem
+from corelab_envs.theorem.tree_search import Rules
 
 _SLICE_SECONDS = 0.05
 """How long it may take, about, until the search looks at the clock; an interrupt waits as long."""
@@ -36,15 +38,27 @@ class Strategy:
     form: Form = "conjecture"
     conj: bool = False
     """Begin with clauses of the conjecture, not with those whose literals are all negative."""
+    rules: Rules | None = None
+    """Search a tree by these instead, not depth first."""
+    guide: Guide | None = None
+    """What says which inferences are promising."""
+
+    def search(self, matrix: Matrix) -> Any:
+        """A search of MATRIX that has not begun."""
+        if self.rules is not None:
+            return tree(matrix, self.rules, self.guide)
+        return depth_first(matrix, self.settings, self.guide)
 
     def __str__(self) -> str:
-        s = self.settings
+        s, is_tree = self.settings, self.rules is not None
         options = {
-            "cut": s.cut,
-            "scut": s.scut,
-            f"comp({s.comp})": s.comp,
+            "tree search": is_tree,
+            "cut": s.cut and not is_tree,
+            "scut": s.scut and not is_tree,
+            f"comp({s.comp})": s.comp and not is_tree,
             "conj": self.conj,
             f"form {self.form}": True,
+            "guided": self.guide is not None,
         }
         return ", ".join(name for name, given in options.items() if given)
 
@@ -59,8 +73,9 @@ class Attempt:
     its proof is `TooLarge`."""
     inferences: int
     path_limit: int
-    """How long paths were allowed to be in the end."""
+    """How long paths were allowed to be in the end; 0 if there was no limit."""
     seconds: float
+    strategy: Strategy
     clauses: tuple[Clause, ...]
     proof: tuple[Instance, ...] = ()
     tree: Node | None = None
@@ -80,8 +95,8 @@ def attempt(
     strategy = strategy or Strategy()
     began = time.monotonic()
     clauses = clausify(problem, strategy.form, strategy.conj)
-    searcher: Any = calculus if engine.missing() else engine
-    search = searcher.Search(Matrix.of(clauses), strategy.settings)
+    matrix = Matrix.of(clauses)
+    search = strategy.search(matrix)
     interrupted = False
     some = 100
     try:
@@ -97,11 +112,13 @@ def attempt(
     except KeyboardInterrupt:
         interrupted = True
     proof: tuple[Instance, ...] = ()
-    tree = None
+    root = None
     status = _status(problem, strategy, search)
     if search.outcome is Outcome.PROVED:
         try:
-            proof, tree = instances(search), tableau(search)
+            rules = strategy.rules
+            closed = follow(matrix, rules.eager, search.line()) if rules else search
+            proof, root = instances(closed), tableau(closed)
         except TooLarge:
             status = "GaveUp"
         if proof and (why := refusal(clauses, proof)):
@@ -109,7 +126,8 @@ def attempt(
     elif interrupted:
         status = "User"
     spent = time.monotonic() - began
-    return Attempt(status, search.inferences, search.path_limit, spent, tuple(clauses), proof, tree)
+    paths = 0 if strategy.rules else search.path_limit
+    return Attempt(status, search.inferences, paths, spent, strategy, tuple(clauses), proof, root)
 
 
 def _status(problem: Problem, strategy: Strategy, search: Any) -> str:
@@ -120,6 +138,6 @@ def _status(problem: Problem, strategy: Strategy, search: Any) -> str:
         return "MemoryOut"
     if search.outcome is Outcome.RUNNING:
         return "ResourceOut"
-    if not search.is_complete or (strategy.conj and conjecture):
+    if strategy.rules or not search.is_complete or (strategy.conj and conjecture):
         return "GaveUp"  # something was left out, or the axioms might contradict each other
     return "CounterSatisfiable" if conjecture else "Satisfiable"

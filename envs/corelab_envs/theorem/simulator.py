@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab_envs.theorem.calculus import Outcome
-from corelab_envs.theorem.environment import machinery, reward
+from corelab_envs.theorem.machinery import tableau
 from corelab_envs.theorem.matrix import Matrix
+from corelab_envs.theorem.proof import reward
 
 
 class Simulator:
     """The tableaux of one problem."""
 
     def __init__(self, matrix: Matrix, eager: bool = False) -> None:
-        self.tableau: Any = machinery().Tableau(matrix, eager)
+        self.tableau: Any = tableau(matrix, eager)
         """The tableau that goes to each state in turn; it is left at the last one."""
 
     def initial(self, n: int) -> NDArray[np.object_]:

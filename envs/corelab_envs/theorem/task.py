@@ -1,13 +1,15 @@
-"""The task "tptp" of the interface "environment": proving theorems."""
+"""The tasks "tptp" and "theorems": proving, one inference at a time or a problem at a time."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from corelab import require
 from corelab_envs.theorem.clausify import Form
 from corelab_envs.theorem.environment import ConnectionEnv, Options
-from corelab_envs.theorem.problem_set import Part
+from corelab_envs.theorem.matrix import Matrix
+from corelab_envs.theorem.problem_set import Part, ProblemSet
 from corelab_envs.vector import Copies, Copy
 
 
@@ -79,3 +81,48 @@ class TPTPTask:
             for index in range(num_envs)
         ]
         return Copies(copies, self.name)
+
+
+class TheoremsTask:
+    """The problems of a folder, each to be proved as a whole.
+
+    It is learned from nine tenths of them, and measured on the last. See `ProblemSet` for which
+    those are.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of theorem proving by search."""
+
+        path: str | None = None
+        """A TPTP file, or a folder of files `*.p`; none takes the problems that corelab has."""
+        dev_path: str | None = None
+        """A folder to be measured on; none splits the problems of the first."""
+        form: Form = "none"
+        """Where parts of formulas get names: in the conjecture, nowhere (none), or all over."""
+        conj: bool = True
+        """Begin with clauses of the conjecture, if there is one."""
+
+    def __init__(self, config: Config, measured: bool = False) -> None:
+        self.config = config
+        self.form, self.conj = config.form, config.conj
+        path = config.path
+        part: Part = "dev" if measured else "train"
+        if config.dev_path is not None:
+            part = "all"
+            if measured:
+                path = config.dev_path
+        folder = Path(path) if path is not None else None
+        self._problems = ProblemSet(folder, part, config.form, config.conj)
+        self.names = self._problems.names
+        if not measured:
+            TheoremsTask(config, measured=True)  # so that what is missing is told at once
+
+    @property
+    def measured(self) -> TheoremsTask:
+        """The same, with the problems that are not learned from."""
+        return TheoremsTask(self.config, measured=True)
+
+    def matrix(self, name: str) -> Matrix:
+        """The clauses of the problem NAME. `DataError` if it cannot be read."""
+        return self._problems.matrix(name)

@@ -1,0 +1,1 @@
+"""Proving the theorems of Metamath databases, backwards from the goal."""

@@ -1,0 +1,179 @@
+"""Guided searches: the compiled ones against their twins, and both against what they are for."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from corelab_envs.theorem import calculus, engine, tree_search
+from corelab_envs.theorem.calculus import Outcome, Settings
+from corelab_envs.theorem.clausify import clausify
+from corelab_envs.theorem.guide import Guide, judge, outlook
+from corelab_envs.theorem.machinery import depth_first, follow, tree
+from corelab_envs.theorem.matrix import Matrix
+from corelab_envs.theorem.problem_set import SHIPPED
+from corelab_envs.theorem.proof import reward
+from corelab_envs.theorem.prover import Strategy, attempt
+from corelab_envs.theorem.tptp import parse, read
+from corelab_envs.theorem.tree_search import Rules
+
+from corelab import ConfigError, DivergedError
+
+PROBLEMS = sorted(SHIPPED.glob("*.p"))[::8]
+UNPROVABLE = "fof(a, axiom, p | q). fof(b, axiom, q => r). fof(g, conjecture, p)."
+needs_compiler = pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
+
+
+def matrix(problem):
+    return Matrix.of(clausify(problem, "none", True))
+
+
+def some_guide():
+    rng = np.random.default_rng(0)
+    return Guide(rng.normal(0, 0.2, 1000), rng.normal(0, 0.05, 505), 1.3)
+
+
+@needs_compiler
+def test_the_compiled_tree_search_makes_every_playout_of_its_twin():
+    outcomes = set()
+    for m in (*map(matrix, map(read, PROBLEMS)), matrix(parse(UNPROVABLE))):
+        for guide in (None, some_guide()):
+            for eager in (True, False):
+                rules = Rules(1.5, big_step=12, depth=5, eager=eager)
+                twin = tree_search.TreeSearch(m, rules, guide)
+                compiled = engine.TreeSearch(m, rules, guide)
+                for limit in (25, 60):  # in two goes, since a search can be gone on with
+                    assert twin.run(limit) == compiled.run(limit)
+                    assert twin.inferences == compiled.inferences <= limit
+                    assert twin.line() == compiled.line()
+                outcomes.add(twin.outcome)
+    assert outcomes == {Outcome.RUNNING, Outcome.PROVED, Outcome.EXHAUSTED}
+
+
+@needs_compiler
+@pytest.mark.parametrize("settings", [Settings(), Settings(cut=True, comp=3)])
+def test_the_compiled_guided_search_makes_the_same_inferences_as_its_twin(settings):
+    for path in PROBLEMS:
+        m = matrix(read(path))
+        twin = calculus.Search(m, settings, some_guide())
+        compiled = engine.Search(m, settings, some_guide())
+        for limit in (20, 60):
+            assert twin.run(limit) == compiled.run(limit)
+            assert twin.inferences == compiled.inferences
+            assert twin.path_limit == compiled.path_limit
+            assert twin.steps() == compiled.steps()
+
+
+@needs_compiler
+def test_both_see_the_same_of_states_and_actions():
+    for path in PROBLEMS:
+        m = matrix(read(path))
+        twin, compiled = calculus.Tableau(m), engine.Tableau(m)
+        for _ in range(4):
+            for what in ("policy_walks", "value_walks"):
+                for a, b in zip(getattr(twin, what)(99), getattr(compiled, what)(99), strict=True):
+                    np.testing.assert_array_equal(a, b)
+            if not twin.action_count:
+                break
+            twin.step(twin.action_count - 1)
+            compiled.step(compiled.action_count - 1)
+
+
+def test_a_guide_without_an_opinion_leaves_the_order_as_it_is():
+    for path in PROBLEMS:
+        m = matrix(read(path))
+        plain = depth_first(m, Settings(cut=True, comp=3))
+        guided = depth_first(m, Settings(cut=True, comp=3), Guide(np.zeros(8), np.zeros(8)))
+        assert plain.run(2000) == guided.run(2000)
+        assert plain.steps() == guided.steps()
+        assert plain.inferences == guided.inferences
+
+
+MAZE = "".join(f"fof(a{i}, axiom, ! [X] : (q{i}(X) => p(X)))." for i in range(20)) + (
+    "fof(b, axiom, ! [X] : (r(X) => q13(X))). fof(c, axiom, r(c)). fof(g, conjecture, p(c))."
+)
+"""Of twenty ways to the goal, one goes on."""
+
+
+def knowing(m, line):
+    """A guide that likes each action of LINE more than the others there."""
+    weights = np.zeros(4096)
+    at = calculus.Tableau(m, True)
+    for action, _ in line:
+        walks, lengths = at.policy_walks(len(weights))
+        ends = lengths.cumsum()
+        mine = walks[ends[action] - lengths[action] : ends[action]]
+        others = np.setdiff1d(walks, mine)
+        weights[np.setdiff1d(mine, others)] += 1
+        at.step(action)
+    return Guide(weights, np.zeros(9))
+
+
+def test_a_guide_that_knows_the_way_saves_inferences():
+    m = matrix(parse(MAZE))
+    unguided = tree(m, Rules())
+    assert unguided.run(1000) is Outcome.PROVED
+    assert reward(follow(m, True, unguided.line())) == 1
+    guide = knowing(m, unguided.line())
+    guided = tree(m, Rules(), guide)
+    assert guided.run(1000) is Outcome.PROVED
+    assert guided.inferences == len(guided.line()) == 4 < unguided.inferences
+    plain, led = depth_first(m, Settings()), depth_first(m, Settings(), guide)
+    assert plain.run(1000) is led.run(1000) is Outcome.PROVED
+    assert led.inferences < plain.inferences
+
+
+def test_every_proof_of_the_tree_search_passes_the_check():
+    proved = 0
+    for path in PROBLEMS:
+        found = attempt(read(path), Strategy(rules=Rules(), conj=True, form="none"), 500)
+        proved += found.status in ("Theorem", "Unsatisfiable")
+        assert bool(found.proof) == (found.status in ("Theorem", "Unsatisfiable"))
+    assert proved >= 8
+
+
+def test_a_search_that_has_tried_all_gives_up_and_says_so():
+    strategy = Strategy(rules=Rules(big_step=1), conj=True)
+    found = attempt(parse(UNPROVABLE), strategy, 100)
+    assert (found.status, found.inferences < 100) == ("GaveUp", True)
+    assert str(found.strategy) == "tree search, conj, form conjecture"
+
+
+def test_tableaux_deeper_than_the_limit_are_not_extended():
+    endless = parse("fof(a, axiom, ! [X] : (p(f(X)) => p(X))). fof(g, conjecture, p(c)).")
+    search = tree(matrix(endless), Rules(depth=7))
+    assert search.run(100) is Outcome.EXHAUSTED
+    assert search.inferences == 7
+
+
+def test_a_state_is_judged_by_its_size_and_the_weights_of_what_is_seen():
+    assert judge(None, [1, 1, 3, 0], []) > judge(None, [1, 1, 9, 0], [])
+    assert outlook(0) == pytest.approx(1.2)
+    value = [0.5, 0, 0, 0, -1, 2, 4]  # four numbers, a constant, two buckets
+    seen = [0, 2**31, 2**32 - 1]
+    logit = outlook(1) + 0.5 * math.log1p(6) - 1 + 2 + 4 + 4
+    expected = 1 / (1 + math.exp(-logit))
+    assert judge(Guide(np.zeros(1), np.array(value)), [6, 1, 1, 1], seen) == pytest.approx(expected)
+
+
+def test_weights_that_cannot_guide_are_refused():
+    with pytest.raises(DivergedError, match="the weights of the policy are not finite"):
+        Guide(np.array([np.nan]), np.zeros(6))
+    with pytest.raises(ConfigError, match="the length of value is 5; it must be at least 6"):
+        Guide(np.zeros(1), np.zeros(5))
+    with pytest.raises(ConfigError, match="temperature is 0; it must be positive"):
+        Guide(np.zeros(1), np.zeros(6), 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"exploration": -1.0}, "exploration is -1.0"),
+        ({"big_step": 0}, "big_step is 0"),
+        ({"depth": 0}, "depth is 0"),
+    ],
+)
+def test_impossible_rules_are_refused(options, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        Rules(**options)
