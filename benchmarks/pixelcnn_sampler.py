@@ -1,30 +1,88 @@
-"""The cached sampler of an autoregressive network against the naive one, on one thread of the CPU.
+"""The three samplers of an autoregressive network beside each other, on one thread of the CPU.
 
-    python benchmarks/pixelcnn_sampler.py [--batch 1 16] [--layers 7] [--channels 64] [--rows 28]
+    python benchmarks/pixelcnn_sampler.py [--batch 1 16 64] [--network gated] [--rows 28]
 
-Draws images of 28 x 28 pixels of 256 levels from a gated PixelCNN with random weights, by
-`corelab_nets.autoregressive.sample` and by `sample_naively`, from the same uniforms, in turns, and
-prints one JSON line for each batch size, with CPU seconds. Every naive pixel costs one pass of the
-whole network whatever the pixel, so with `--rows 2` the naive sampler draws only the last two rows,
-after the cached one's others, and `naive_seconds` is what that took times 14: `naive_rows` says so.
-By default it draws whole images, which takes half a minute at batch 1 and minutes at 16.
+Draws images from a network with random weights by `corelab_nets.kernel.Kernel` (compiled), by
+`corelab_nets.autoregressive.sample` (PyTorch, cached) and by `sample_naively` (a pass of the
+network for each sub-pixel), from the same uniforms and in turns, and prints one JSON line for each
+batch size, with medians of CPU seconds for the whole batch. The network `gated` has 7 layers of 64
+channels, for images of 28 x 28 pixels of 256 levels; `plusplus` has 5 layers of 32 and a mixture of
+5 logistics, for images of 32 x 32 pixels of three channels.
+
+The naive sampler's pixels all cost the same, so with `--rows 2` it draws the last two rows only,
+and `naive_seconds` is what that took times 14 (`naive_rows` tells).
+
+What the kernel computes is counted in floating-point operations, two for each term of its
+convolutions, and compared with the most that this core does of them, measured in the same turns by
+a loop of fused multiply-adds on registers (`peak_gflops`). `pack_seconds` is what it takes to lay
+out the weights for the kernel, once for a network, and is in no other figure.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
-from corelab_nets.autoregressive import sample, sample_naively
+from corelab_generative.mixture import Categorical, Mixture, SymbolLikelihood
+from corelab_kernels import build
+from corelab_nets.autoregressive import Autoregressive, sample, sample_naively
 from corelab_nets.gated import Gated
-from torch import Tensor
+from corelab_nets.kernel import Kernel
+from corelab_nets.plusplus import PlusPlus
+from torch import Tensor, nn
 
-_SIZE = 28
+# Twelve vectors of sums, as wide as the widest register: more than a core works on at once.
+_PEAK = """
+#include <cstring>
+typedef float V __attribute__((vector_size(WIDTH * 4)));
+extern "C" float peak(long rounds) {
+    V s[12], a, b;
+    for (int i = 0; i < WIDTH; ++i) a[i] = 0.999f, b[i] = 0.001f;
+    for (int j = 0; j < 12; ++j) s[j] = b * (float)j;
+    for (long r = 0; r < rounds; ++r) {
+#pragma GCC unroll 12
+        for (int j = 0; j < 12; ++j) s[j] = s[j] * a + b;
+    }
+    float sum = 0;
+    for (V& v : s) sum += v[0];
+    return sum;
+}
+"""
+
+
+def network(name: str) -> tuple[Autoregressive, SymbolLikelihood]:
+    if name == "plusplus":
+        mixture = Mixture(5, 3)
+        return PlusPlus((3, 32, 32), mixture.parameters), mixture
+    return Gated((1, 28, 28), 256, layers=7, channels=64), Categorical(256)
+
+
+def operations(net: Autoregressive) -> int:
+    """Floating-point operations for one image: two for each weight of a convolution and place."""
+    _, H, W = net.shape
+    weights = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d))
+    return 2 * H * W * weights
+
+
+def peak() -> Callable[[], float]:
+    """A measurement of the most GFLOP/s of this core, in float32."""
+    width = {"x86-64-v4": 16, "x86-64-v3": 8}.get(build.instructions(), 4)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "peak.cpp"
+        source.write_text(_PEAK)
+        flags = (*build.exact(), "-ffp-contract=fast", f"-DWIDTH={width}")
+        library = ctypes.CDLL(str(build.build(source, Path(folder), flags)))
+    rounds = 10_000_000
+    loop = partial(library.peak, ctypes.c_long(rounds))
+    return lambda: rounds * 12 * width * 2 / timed(loop)[1] / 1e9
 
 
 def timed(draw: Callable[[], Tensor]) -> tuple[Tensor, float]:
@@ -36,40 +94,58 @@ def timed(draw: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 16], help="images at a time")
-    parser.add_argument("--layers", type=int, default=7)
-    parser.add_argument("--channels", type=int, default=64)
-    parser.add_argument("--rows", type=int, default=_SIZE, help="rows that the naive sampler draws")
+    parser.add_argument(
+        "--batch", type=int, nargs="+", default=[1, 16, 64], help="images at a time"
+    )
+    parser.add_argument("--network", choices=["gated", "plusplus"], default="gated")
+    parser.add_argument(
+        "--rows", type=int, help="rows that the naive sampler draws; all if not given"
+    )
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net = Gated((1, _SIZE, _SIZE), 256, layers=options.layers, channels=options.channels)
+    net, likelihood = network(options.network)
     with torch.no_grad():
-        net.head.out.weight.mul_(30)  # distributions as narrow as those of a trained network
+        net.head.out.weight.mul_(30 if options.network == "gated" else 1)  # as narrow as trained
+    C, H, W = net.shape
+    rows = options.rows or H
+    most = peak()
     for batch in options.batch:
-        cached, naive, ratios, same = [], [], [], []
-        sample(net, torch.rand(batch, 1, _SIZE, _SIZE))  # the first call is slower
+        seconds: dict[str, list[float]] = {"kernel": [], "cached": [], "naive": []}
+        peaks, packs, same, logits = [], [], [], likelihood.levels
+        sample(net, torch.rand(batch, C, H, W), levels=logits)  # the first call is slower
         for _ in range(options.repeats):
-            u = torch.rand(batch, 1, _SIZE, _SIZE)
-            images, seconds = timed(partial(sample, net, u))
-            given = images[:, :, : _SIZE - options.rows]
-            again, slow = timed(partial(sample_naively, net, u, prefix=given))
-            cached.append(seconds)
-            naive.append(slow * _SIZE / options.rows)
-            ratios.append(naive[-1] / seconds)
-            drawn = (images == again)[:, :, _SIZE - options.rows :]
-            same.append(drawn.double().mean().item())
+            u = torch.rand(batch, C, H, W)
+            make = partial(Kernel, net, likelihood.components, likelihood.offset)
+            kernel, pack = timed(make)
+            packs.append(pack)
+            kernel(u)  # what it reads is then where it is when many batches are drawn
+            several = [timed(partial(kernel, u)) for _ in range(3)]
+            images = several[0][0]
+            seconds["kernel"].append(statistics.median(s for _, s in several))
+            peaks.append(most())
+            again, spent = timed(partial(sample, net, u, levels=logits))
+            seconds["cached"].append(spent)
+            given = again[:, :, : H - rows]
+            naive = partial(sample_naively, net, u, prefix=given, levels=logits)
+            seconds["naive"].append(timed(naive)[1] * H / rows)
+            same.append((images == again).double().mean().item())
+        medians = {name: statistics.median(values) for name, values in seconds.items()}
+        gflops = operations(net) * batch / medians["kernel"] / 1e9
         figures = {
             "benchmark": "pixelcnn sampler",
-            "network": f"gated {options.layers} x {options.channels}",
+            "network": options.network,
             "batch": batch,
-            "cached_seconds": round(statistics.median(cached), 3),
-            "naive_seconds": round(statistics.median(naive), 2),
-            "naive_rows": options.rows,
-            "ratio": round(statistics.median(ratios), 1),
-            "ratios": [round(r, 1) for r in ratios],
-            "same_pixels": min(same),
+            **{f"{name}_seconds": round(value, 4) for name, value in medians.items()},
+            "naive_rows": rows,
+            "naive_to_kernel": round(medians["naive"] / medians["kernel"]),
+            "cached_to_kernel": round(medians["cached"] / medians["kernel"], 1),
+            "pack_seconds": round(statistics.median(packs), 4),
+            "kernel_gflops": round(gflops, 1),
+            "peak_gflops": round(statistics.median(peaks), 1),
+            "of_peak": round(gflops / statistics.median(peaks), 2),
+            "same_pixels": round(min(same), 4),
         }
         print(json.dumps(figures), flush=True)
 

@@ -20,6 +20,10 @@ class SymbolLikelihood(Protocol):
 
     parameters: int
     """k."""
+    components: int
+    """Logistics of the mixture, or 0: the parameters are log-probabilities, up to a constant."""
+    offset: Tensor
+    """What is added to the parameters, [k], before they mean that."""
 
     def log_prob(self, symbols: Tensor, parameters: Tensor) -> Tensor:
         """Its logarithm in nats, [N, C, H, W], for SYMBOLS under PARAMETERS, [N, k, C, H, W]."""
@@ -39,20 +43,20 @@ class Categorical:
     """
 
     def __init__(self, levels: int, frequencies: Tensor | None = None) -> None:
-        self.parameters = levels
+        self.parameters, self.components = levels, 0
         counts = torch.zeros(levels) if frequencies is None else frequencies
-        self._prior = ((counts + 1) / (counts + 1).sum()).log()
+        self.offset = ((counts + 1) / (counts + 1).sum()).log()
 
     def log_prob(self, symbols: Tensor, parameters: Tensor) -> Tensor:
         """Log-softmax at the symbols."""
         # levels last: that is how they lie in memory if the network's maps lie pixel by pixel
-        logits = parameters.movedim(1, -1) + self._prior.to(parameters)
+        logits = parameters.movedim(1, -1) + self.offset.to(parameters)
         nll = F.cross_entropy(logits.flatten(0, -2), symbols.flatten().long(), reduction="none")
         return -nll.view(symbols.shape)
 
     def levels(self, parameters: Tensor, before: Tensor) -> Tensor:
         """The logits."""
-        return parameters + self._prior.to(parameters)
+        return parameters + self.offset.to(parameters)
 
 
 class Mixture:
@@ -66,8 +70,11 @@ class Mixture:
     def __init__(self, components: int, channels: int) -> None:
         self.components, self.channels = components, channels
         self.parameters = components * (2 + channels)
-        # the components begin side by side rather than all in one place
-        self._begin = (2 * torch.arange(components) + 1) / components - 1
+        # the components begin side by side rather than all in one place, with a standard deviation
+        # of some 30 levels
+        begin = (2 * torch.arange(components, dtype=torch.float64) + 1) / components - 1
+        rest = begin.new_zeros((channels - 1) * components)
+        self.offset = torch.cat([torch.zeros_like(begin), begin, torch.full_like(begin, -2), rest])
 
     def log_prob(self, symbols: Tensor, parameters: Tensor) -> Tensor:
         """The logarithm of Σ_i π_i p_i, where p_i is the mass that component i has in the bin."""
@@ -96,13 +103,11 @@ class Mixture:
         [N, k, …] and the values of the channels before, SHIFTS [N, C - 1, …].
         """
         K = self.components
-        logits, mu, log_s, *alphas = torch.split(parameters, K, 1)
-        begin = self._begin.to(mu).view(-1, *(1,) * (mu.ndim - 2))
-        mu = mu + begin
+        offset = self.offset.to(parameters).view(-1, *(1,) * (parameters.ndim - 2))
+        logits, mu, log_s, *alphas = torch.split(parameters + offset, K, 1)
         for j, alpha in enumerate(alphas):
             mu = mu + alpha.tanh() * shifts[:, j, None]
-        # to begin with, a standard deviation of some 30 levels
-        return logits.log_softmax(1), mu, (log_s - 2).clamp(-7, 7)
+        return logits.log_softmax(1), mu, log_s.clamp(-7, 7)
 
     def _log_mass(self, x: Tensor, log_weight: Tensor, mu: Tensor, log_s: Tensor) -> Tensor:
         return log_weight + Logistic().log_prob(x, torch.stack([mu, log_s], 1))

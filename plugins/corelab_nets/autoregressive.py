@@ -235,7 +235,7 @@ def sample(
     """
     n, C, H, W = uniforms.shape
     symbols, given = _canvas(uniforms, prefix)
-    u = _below_one(uniforms)
+    u = below_one(uniforms)
     with torch.autocast(uniforms.device.type, enabled=False):  # the weights' own precision
         cache, head = net.cache(n, net.context(labels, condition)), HeadByPixel(net.head)
         for y in range(H):
@@ -270,7 +270,7 @@ def sample_naively(
 ) -> Tensor:
     """What `sample` does, with a pass of the whole network for each sub-pixel: its reference."""
     symbols, given = _canvas(uniforms, prefix)
-    u = _below_one(uniforms)
+    u = below_one(uniforms)
     _, C, H, W = uniforms.shape
     for y in range(given, H):
         for x in range(W):
@@ -301,6 +301,6 @@ def _canvas(uniforms: Tensor, prefix: Tensor | None) -> tuple[Tensor, int]:
     return symbols, given
 
 
-def _below_one(uniforms: Tensor) -> Tensor:
+def below_one(uniforms: Tensor) -> Tensor:
     """So that, rounded, no product with a sum of probabilities reaches that sum."""
     return uniforms * (1 - torch.finfo(uniforms.dtype).eps)

@@ -11,9 +11,11 @@ den Oord et al. 2016, arXiv:1606.05328), `plusplus` (Salimans et al. 2017, arXiv
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, SupportsFloat
 
@@ -26,8 +28,10 @@ from corelab_generative.likelihoods import bits_per_dim
 from corelab_generative.mixture import Categorical, Mixture, SymbolLikelihood
 from corelab_generative.pictures import read, show
 from corelab_generative.quality import compare
+from corelab_kernels.philox import uniforms
 from corelab_media import Images
-from corelab_nets.autoregressive import Autoregressive, sample
+from corelab_nets.autoregressive import Autoregressive, sample, sample_naively
+from corelab_nets.kernel import Kernel, missing, unknown
 from torch import Tensor, nn
 
 from corelab import ConfigError, Context, Saved, Split, UpdateConfig, require
@@ -40,6 +44,9 @@ _VALIDATION = 1000
 """Images that an evaluation looks at while training goes on, if it is not told how many."""
 _COMPLETED = 8
 """Images of which the lower half is completed in an evaluation."""
+
+Sampler = Literal["auto", "naive", "cached", "kernel"]
+"""How images are drawn, see `PixelCNN.sample`."""
 
 
 class NLL(nn.Module):
@@ -141,6 +148,7 @@ class PixelCNN(Saved):
         self.updater = context.updater(NLL(self.net, likelihood), optimizer)
         self.progress = 0
         self._order = context.seed_for("order", shared=True)
+        self._told = False
 
     def _likelihood(self) -> SymbolLikelihood:
         if self.config.likelihood == "mixture":
@@ -212,12 +220,17 @@ class PixelCNN(Saved):
         top_k: int = 0,
         complete: Path | None = None,
         rows: int = 0,
+        sampler: Sampler = "auto",
+        float64: bool = False,
     ) -> Images:
         """N images, each pixel drawn given those before it.
 
         CLASS_ is the class, by name or number, that a conditional network is asked for. The
         log-probabilities are divided by TEMPERATURE, and of the TOP_K likeliest levels (0: of all)
         one is drawn. COMPLETE is a picture whose first ROWS rows (0: half) all images begin with.
+        SAMPLER is "naive" (a pass of the network for each sub-pixel), "cached" (only what is new),
+        "kernel" (the same, compiled) or "auto": the kernel if there is one, else cached. With
+        FLOAT64 the network is computed in float64, where all of them draw the same images.
         """
         require(0 < temperature < math.inf, "--temperature", temperature, "positive")
         require(top_k >= 0, "--top-k", top_k, "zero or positive")
@@ -232,7 +245,11 @@ class PixelCNN(Saved):
             prefix = self._prefix(complete, rows, generator).expand(n, -1, -1, -1)
         elif rows:
             raise ConfigError("--rows is for --complete: name the picture that is to be completed")
-        return show(self._draw(generator, labels, n, prefix, temperature, top_k))
+        options = {"temperature": temperature, "top_k": top_k}
+        drawn = self._draw(
+            generator, labels, n, prefix, sampler=sampler, float64=float64, **options
+        )
+        return show(drawn)
 
     def _prefix(self, picture: Path, rows: int, generator: torch.Generator) -> Tensor:
         """The first ROWS rows of PICTURE as symbols [1, C, rows, W] of the network."""
@@ -249,26 +266,45 @@ class PixelCNN(Saved):
         labels: Tensor | None,
         n: int,
         prefix: Tensor | None = None,
-        temperature: float = 1.0,
-        top_k: int = 0,
+        *,
+        sampler: Sampler = "auto",
+        float64: bool = False,
+        **options: Any,
     ) -> Tensor:
-        """Images uint8 [N, C, H, W]."""
-        u = torch.rand((n, *self._shape), generator=generator, device=self.context.device)
+        """Images uint8 [N, C, H, W]. The uniforms of each follow from its number and one draw."""
+        device = self.context.device
+        (seed,) = torch.randint(2**62, (1,), generator=generator, device=device).tolist()
+        u = torch.from_numpy(uniforms(seed, n, math.prod(self._shape))).view(n, *self._shape)
         drawn = []
         with self.updater.at_rest() as module:
+            net = copy.deepcopy(module.net).double() if float64 else module.net
+            draw = self._sampler(sampler, net, module.likelihood)
             for i in range(0, n, _BATCH):
                 part = slice(i, i + _BATCH)
-                symbols = sample(
-                    module.net,
-                    u[part],
+                symbols = draw(
+                    u[part].to(net.background),
                     labels=labels[part] if labels is not None and self.config.conditional else None,
                     prefix=prefix[part] if prefix is not None else None,
-                    levels=module.likelihood.levels,
-                    temperature=temperature,
-                    top_k=top_k,
+                    **options,
                 )
                 drawn.append(self._image(symbols))
         return torch.cat(drawn)
+
+    def _sampler(
+        self, sampler: Sampler, net: Autoregressive, likelihood: SymbolLikelihood
+    ) -> Callable[..., Tensor]:
+        if sampler == "naive":
+            return partial(sample_naively, net, levels=likelihood.levels)
+        if sampler != "cached":
+            reason = missing(net)
+            if not reason:
+                return Kernel(net, likelihood.components, likelihood.offset)
+            if sampler == "kernel":
+                raise ConfigError(f"--sampler is kernel, but {reason}; cached always works")
+            if not unknown(net) and not self._told:
+                self.context.say(f"{reason}; images are drawn by PyTorch, more slowly")
+                self._told = True
+        return partial(sample, net, levels=likelihood.levels)
 
     def _observe(
         self, data: ImageSplit, indices: Tensor, generator: torch.Generator

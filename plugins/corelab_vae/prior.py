@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from typing import cast
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from corelab_nets.autoregressive import sample
 from corelab_nets.gated import Gated
+from corelab_nets.kernel import Kernel, missing
 from torch import Tensor, nn
 
 _EMBED = 32
@@ -69,7 +71,8 @@ class Prior(nn.Module):
             u = torch.rand((n, 1, *grid), generator=generator, device=generator.device)
             condition = self._condition(codes)
             net = cast(Gated, self.nets[level])
-            k = sample(net, u, labels=labels, condition=condition, temperature=temperature)
+            draw = partial(sample, net) if missing(net) else Kernel(net)
+            k = draw(u, labels=labels, condition=condition, temperature=temperature)
             codes.append(k[:, 0])
         return codes
 

@@ -37,6 +37,42 @@ def test_a_library_is_made_once_for_each_content(tmp_path):
 
 
 @needs_compiler
+def test_a_changed_header_or_flag_makes_another_library(tmp_path):
+    path, cache = tmp_path / "made.cpp", tmp_path / "cache"
+    path.write_text('#include "header.h"\nextern "C" int number() { return NUMBER + MORE; }\n')
+    numbers = []
+    for number, more in ((1, 10), (2, 10), (2, 20)):
+        (tmp_path / "header.h").write_text(f"#define NUMBER {number}\n")
+        numbers.append(ctypes.CDLL(str(build.build(path, cache, (f"-DMORE={more}",)))).number())
+    assert numbers == [11, 12, 22]
+    assert len(list(cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "level"),
+    [
+        ("x86_64", "fpu sse2 avx2 bmi1 bmi2 f16c fma movbe", "x86-64-v3"),
+        ("x86_64", "fpu sse2 avx2 fma", ""),
+        (
+            "x86_64",
+            "avx2 bmi1 bmi2 f16c fma movbe avx512f avx512bw avx512cd avx512dq avx512vl",
+            "x86-64-v4",
+        ),
+        ("aarch64", "avx2 bmi1 bmi2 f16c fma movbe", ""),
+    ],
+)
+def test_the_instructions_are_those_that_the_processor_lists(
+    machine, flags, level, tmp_path, monkeypatch
+):
+    (tmp_path / "cpuinfo").write_text(f"model name\t: some\nflags\t\t: {flags}\nbugs\t\t:\n")
+    monkeypatch.setattr(build, "_CPU", tmp_path / "cpuinfo")
+    monkeypatch.setattr(build.platform, "machine", lambda: machine)
+    assert build.instructions.__wrapped__() == level
+    monkeypatch.setattr(build, "_CPU", tmp_path / "none")
+    assert build.instructions.__wrapped__() == ""
+
+
+@needs_compiler
 def test_processes_that_make_it_at_once_all_get_a_whole_one(tmp_path):
     path, cache = source(tmp_path, 7), tmp_path / "cache"
     code = (
@@ -79,7 +115,7 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path):
 def test_a_library_that_cannot_be_loaded_is_told(tmp_path, monkeypatch):
     broken = tmp_path / "broken.so"
     broken.write_text("this is no library")
-    monkeypatch.setattr(build, "build", lambda source: broken)
+    monkeypatch.setattr(build, "build", lambda source, flags: broken)
     with pytest.raises(NoCompiler, match=r"broken.so cannot be loaded \("):
         build.load("broken")
 

@@ -201,6 +201,48 @@ def test_samples_are_draws_from_the_uniforms_of_the_seed():
     assert cold.std(0).mean() < 0.5 * three.std(0).mean()
 
 
+@pytest.mark.parametrize("model", [Gated, PlusPlus])
+@each_likelihood
+def test_in_float64_every_sampler_draws_the_same_images(model, likelihood):
+    options = {"model": model, "likelihood": likelihood, "conditional": True}
+    pixelcnn = make(task=Pictures((3, 3, 4)), **options)
+    trace(pixelcnn, 3)
+    for question in ({}, {"temperature": 0.7, "top_k": 20}):
+        drawn = [
+            pixelcnn.sample(4, sampler=sampler, float64=True, **question).pixels
+            for sampler in ("naive", "cached", "kernel", "auto")
+        ]
+        assert all(np.array_equal(images, drawn[0]) for images in drawn)
+        assert len(np.unique(drawn[0], axis=0)) == 4
+
+
+def test_an_image_is_the_same_however_many_are_drawn_with_it():
+    pixelcnn = make(likelihood="categorical")
+    many = pixelcnn.sample(9).pixels
+    assert np.array_equal(pixelcnn.sample(4).pixels, many[:4])
+    assert len(np.unique(many, axis=0)) == 9
+
+
+def test_where_nothing_is_compiled_pytorch_draws_and_says_so_once(monkeypatch):
+    pixelcnn, said = make(likelihood="categorical"), []
+    pixelcnn.context.say = said.append
+    expected = pixelcnn.sample(3, sampler="cached").pixels
+    monkeypatch.setattr("corelab_kernels.pixelcnn.missing", lambda device: "g++ is not here")
+    for _ in range(2):
+        assert np.array_equal(pixelcnn.sample(3).pixels, expected)
+    assert said == ["g++ is not here; images are drawn by PyTorch, more slowly"]
+    with pytest.raises(ConfigError, match="--sampler is kernel, but g\\+\\+ is not here; cached"):
+        pixelcnn.sample(3, sampler="kernel")
+
+
+def test_a_network_that_has_no_kernel_is_drawn_from_by_pytorch():
+    pixelcnn = make(model=Plain)
+    cached, auto = (pixelcnn.sample(2, sampler=sampler).pixels for sampler in ("cached", "auto"))
+    assert np.array_equal(cached, auto)
+    with pytest.raises(ConfigError, match="kernel, but there is no kernel for the network Plain"):
+        pixelcnn.sample(2, sampler="kernel")
+
+
 def test_binary_images_are_black_and_white():
     assert set(np.unique(make(likelihood="bernoulli").sample(10).pixels)) == {0, 255}
 

@@ -1,0 +1,361 @@
+"""Whole images from an autoregressive network, drawn by one call of compiled code.
+
+`pixelcnn_sample` is an operator of PyTorch, `torch.ops.corelab.pixelcnn_sample`, on a CPU and on a
+GPU from one source, pixelcnn.h. What it draws follows from the uniforms of each image alone, not
+from the batch that the image is in.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
+from dataclasses import astuple, dataclass
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from corelab import ConfigError, DivergedError, StorageError
+from corelab_kernels import build, nvidia
+
+ALIGN = 16
+"""Every part of the weights begins at a multiple of so many numbers, see pixelcnn.h."""
+_SHADES = 256
+"""Levels of a mixture of logistics."""
+_BLOCK = 256
+"""Threads that draw an image on a GPU, `THREADS` in pixelcnn.cu."""
+_MOST = 2**31 - 1
+"""Numbers in the memory of images that are drawn together."""
+_TOO_LARGE = "there is not enough memory to draw images of this size from this network"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A network in whole numbers, in the order of `Network` in pixelcnn.h."""
+
+    kind: int
+    """0: gated, 1: that of PixelCNN++."""
+    height: int
+    """Rows of pixels, H."""
+    width: int
+    """Columns of pixels, W."""
+    channels: int
+    """Sub-pixels of a pixel, C."""
+    levels: int
+    """Values that a sub-pixel can have."""
+    embed: int
+    """Numbers that encode one of them."""
+    layers: int
+    """Layers."""
+    features: int
+    """Channels of a layer."""
+    first: int
+    """Height and width of the first layer's kernel before it is cut; odd."""
+    kernel: int
+    """The same of the other kernels."""
+    hidden: int
+    """Units of the head for each sub-pixel."""
+    outputs: int
+    """Parameters of a sub-pixel."""
+    components: int
+    """Logistics in the mixture of a sub-pixel; 0: its parameters are log-probabilities."""
+
+
+class _Network(ctypes.Structure):
+    _fields_ = [(name, c_int32) for name in Sizes.__dataclass_fields__]
+
+
+def _task(number: Any) -> type[ctypes.Structure]:
+    class Task(ctypes.Structure):
+        _fields_ = [
+            ("net", _Network),
+            ("weights", c_void_p),
+            ("context", c_void_p),
+            ("context_image", c_int64),
+            ("context_row", c_int64),
+            ("context_place", c_int64),
+            ("uniforms", c_void_p),
+            ("symbols", c_void_p),
+            ("images", c_int32),
+            ("given", c_int32),
+            ("temperature", number),
+            ("top_k", c_int32),
+            ("record", c_void_p),
+            ("failed", c_void_p),
+        ]
+
+    return Task
+
+
+_TASKS = {torch.float32: _task(c_float), torch.float64: _task(c_double)}
+
+
+def sample(
+    sizes: Sizes,
+    weights: Tensor,
+    context: Tensor,
+    uniforms: Tensor,
+    prefix: Tensor | None = None,
+    temperature: float = 1.0,
+    top_k: int = 0,
+) -> Tensor:
+    """Symbols int64 [N, C, H, W] from UNIFORMS, [N, C, H, W] in [0, 1), one for each sub-pixel.
+
+    The network is SIZES and WEIGHTS, as corelab_nets.kernel packs them; CONTEXT is what its layers
+    are told, [N or 1, H or 1, W or 1, channels]. The first rows are those of PREFIX, integers
+    [N, C, rows, W]. The log-probabilities are divided by TEMPERATURE; of the TOP_K likeliest
+    levels, if that is not 0, one is drawn.
+
+    `ConfigError` if a tensor or a number does not fit, `DivergedError` if a sub-pixel has no
+    distribution because the network's output is not finite, `NoCompiler` if this cannot be built.
+    """
+    symbols = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
+    given = 0
+    if prefix is not None:
+        n, C, H, W = symbols.shape
+        fit = prefix.ndim == 4 and prefix.shape[2] <= H
+        fit = fit and prefix.shape == (n, C, prefix.shape[2], W)
+        what = f"({n}, {C}, rows, {W}) with at most {H} rows"
+        _fits("the shape of the prefix", tuple(prefix.shape), fit, what)
+        given = prefix.shape[2]
+        symbols[:, :, :given] = prefix
+    operands = (weights, context, uniforms, symbols, given, temperature, top_k)
+    drawn: Tensor
+    drawn, failed = torch.ops.corelab.pixelcnn_sample(list(astuple(sizes)), *operands)
+    if failed.any():
+        image = int(failed.ne(0).nonzero()[0])
+        place, c = divmod(int(failed[image]) - 1, sizes.channels)
+        y, x = divmod(place, sizes.width)
+        raise DivergedError(
+            f"image {image} cannot be drawn beyond row {y}, column {x}, channel {c}: there, the "
+            "network's output is not finite"
+        )
+    return drawn
+
+
+@cache
+def missing(device: torch.device) -> str:
+    """Why nothing can be drawn on DEVICE; "" if it can."""
+    try:
+        if device.type == "cpu":
+            _twin()
+        elif device.type == "cuda":
+            nvidia.load("pixelcnn", torch.zeros((), device=device).get_device())
+        else:
+            return f"there is no kernel for the device {device}"
+    except build.NoCompiler as reason:
+        return str(reason)
+    return ""
+
+
+_library = cast(Any, torch.library).Library("corelab", "FRAGMENT")
+_library.define(
+    "pixelcnn_sample(int[] sizes, Tensor weights, Tensor context, Tensor uniforms, Tensor symbols, "
+    "int given, float temperature, int top_k) -> (Tensor, Tensor)"
+)
+
+
+def _on_cpu(
+    sizes: Sequence[int],
+    weights: Tensor,
+    context: Tensor,
+    uniforms: Tensor,
+    symbols: Tensor,
+    given: int,
+    temperature: float,
+    top_k: int,
+    record: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    task, drawn, failed = _prepare(
+        sizes, weights, context, uniforms, symbols, given, temperature, top_k, record
+    )
+    call = _twin()["pixelcnn_sample32" if uniforms.dtype == torch.float32 else "pixelcnn_sample64"]
+    if call(ctypes.byref(task), torch.get_num_threads()):
+        raise StorageError(_TOO_LARGE)
+    return drawn, failed
+
+
+def _on_gpu(
+    sizes: Sequence[int],
+    weights: Tensor,
+    context: Tensor,
+    uniforms: Tensor,
+    symbols: Tensor,
+    given: int,
+    temperature: float,
+    top_k: int,
+) -> tuple[Tensor, Tensor]:
+    task, drawn, failed = _prepare(
+        sizes, weights, context, uniforms, symbols, given, temperature, top_k, None
+    )
+    bits = 32 if uniforms.dtype == torch.float32 else 64
+    device = uniforms.get_device()
+    size = _workspace(tuple(sizes), bits, device)
+    blocks = len(uniforms)
+    if blocks:
+        workspace = uniforms.new_empty(blocks, size)
+        kernels = nvidia.load("pixelcnn", device)
+        pointer = c_void_p(workspace.data_ptr())
+        kernels.launch(f"pixelcnn_sample{bits}", blocks, _BLOCK, task, pointer, c_int64(size))
+    return drawn, failed
+
+
+@cache
+def _workspace(sizes: tuple[int, ...], bits: int, device: int) -> int:
+    """Numbers of memory that a block needs on GPU DEVICE, which says it itself."""
+    size = torch.zeros((), dtype=torch.int64, device=f"cuda:{device}")
+    kernels = nvidia.load("pixelcnn", device)
+    kernels.launch(f"pixelcnn_workspace{bits}", 1, 1, _Network(*sizes), c_void_p(size.data_ptr()))
+    if (numbers := int(size)) > _MOST:
+        raise StorageError(_TOO_LARGE)
+    return numbers
+
+
+def _fake(
+    sizes: Sequence[int],
+    weights: Tensor,
+    context: Tensor,
+    uniforms: Tensor,
+    symbols: Tensor,
+    given: int,
+    temperature: float,
+    top_k: int,
+) -> tuple[Tensor, Tensor]:
+    return torch.empty_like(symbols), symbols.new_empty(len(uniforms))
+
+
+_library.impl("pixelcnn_sample", _on_cpu, "CPU")
+_library.impl("pixelcnn_sample", _on_gpu, "CUDA")
+torch.library.register_fake("corelab::pixelcnn_sample", _fake, lib=_library)
+
+
+@cache
+def _twin() -> ctypes.CDLL:
+    return build.load("pixelcnn", build.exact())
+
+
+def _prepare(
+    sizes: Sequence[int],
+    weights: Tensor,
+    context: Tensor,
+    uniforms: Tensor,
+    symbols: Tensor,
+    given: int,
+    temperature: float,
+    top_k: int,
+    record: Tensor | None,
+) -> tuple[Any, Tensor, Tensor]:
+    """The task in C, and what it writes: the images and where they failed."""
+    net = Sizes(*sizes)
+    _check(net, weights, context, uniforms, symbols, given, temperature, top_k)
+    drawn = symbols.clone()
+    failed = symbols.new_zeros(len(uniforms))
+    strides = [0 if n == 1 else s for n, s in zip(context.shape, context.stride(), strict=True)]
+    task = _TASKS[uniforms.dtype](
+        _Network(*sizes),
+        weights.data_ptr(),
+        context.data_ptr(),
+        *strides[:3],
+        uniforms.data_ptr(),
+        drawn.data_ptr(),
+        len(uniforms),
+        given,
+        temperature,
+        top_k,
+        None if record is None else record.data_ptr(),
+        failed.data_ptr(),
+    )
+    return task, drawn, failed
+
+
+def _check(
+    net: Sizes,
+    weights: Tensor,
+    context: Tensor,
+    uniforms: Tensor,
+    symbols: Tensor,
+    given: int,
+    temperature: float,
+    top_k: int,
+) -> None:
+    for name, size in zip(Sizes.__dataclass_fields__, astuple(net), strict=True):
+        least = 0 if name in ("kind", "components") else 1
+        _fits(name, size, size >= least, f"at least {least}")
+    _fits("kind", net.kind, net.kind in (0, 1), "0 or 1")
+    expected = net.components * (2 + net.channels) if net.components else net.levels
+    _fits("outputs", net.outputs, net.outputs == expected, expected)
+    if net.components:
+        _fits("levels", net.levels, net.levels == _SHADES, f"{_SHADES} for a mixture")
+    kind = uniforms.dtype
+    _fits("the data type of the uniforms", kind, kind in _TASKS, "torch.float32 or torch.float64")
+    floats = {"weights": weights, "context": context}
+    for name, tensor in floats.items():
+        _fits(f"the data type of the {name}", tensor.dtype, tensor.dtype == kind, kind)
+    _fits(
+        "the data type of the symbols", symbols.dtype, symbols.dtype == torch.int64, "torch.int64"
+    )
+    for name, tensor in {**floats, "symbols": symbols}.items():
+        same = tensor.device == uniforms.device
+        _fits(f"the device of the {name}", tensor.device, same, uniforms.device)
+    shape = (net.channels, net.height, net.width)
+    n = len(uniforms)
+    of_images = f"images of {shape}"
+    _fits(
+        "the shape of the uniforms", tuple(uniforms.shape), uniforms.shape[1:] == shape, of_images
+    )
+    same = symbols.shape == uniforms.shape
+    _fits("the shape of the symbols", tuple(symbols.shape), same, tuple(uniforms.shape))
+    told = 4 * net.features * net.layers
+    each = zip(context.shape[:3], (n, net.height, net.width), strict=False)
+    fit = context.ndim == 4 and all(a in (1, b) for a, b in each) and context.shape[3] == told
+    shapes = f"({n}, {net.height}, {net.width}, {told}), or 1 for one of the first three"
+    _fits("the shape of the context", tuple(context.shape), fit, shapes)
+    for name, tensor in {"weights": weights, "uniforms": uniforms, "symbols": symbols}.items():
+        _fits(f"the layout of the {name}", "not contiguous", tensor.is_contiguous(), "contiguous")
+    fit = context.shape[3] == 1 or context.stride(3) == 1
+    _fits("the layout of the context", "not contiguous", fit, "contiguous in its channels")
+    _fits("the number of weights", weights.numel(), weights.numel() == count(net), count(net))
+    _fits("the number of given rows", given, 0 <= given <= net.height, f"0 to {net.height}")
+    _fits("the temperature", temperature, 0 < temperature < float("inf"), "positive")
+    _fits("top_k", top_k, top_k >= 0, "zero or positive")
+    if given and not (symbols.is_cuda and torch.cuda.is_current_stream_capturing()):
+        least, most = (int(value) for value in symbols[:, :, :given].aminmax())
+        known = least >= 0 and most < net.levels
+        _fits("a given symbol", least if least < 0 else most, known, f"from 0 to {net.levels - 1}")
+
+
+def _fits(what: str, value: object, fit: bool, right: object) -> None:
+    if not fit:
+        raise ConfigError(f"pixelcnn_sample: {what} is {value}; it must be {right}")
+
+
+def count(net: Sizes) -> int:
+    """How many numbers the weights of NET are, with what lies between its parts."""
+    return sum(-(-n // ALIGN) * ALIGN for n in _parts(net))
+
+
+def _parts(net: Sizes) -> list[int]:
+    F, C, E = net.features, net.channels, net.embed
+    seen = C * E + 3
+    parts = [net.levels * E, net.height * net.width * 3]
+    square = F * F
+    if net.kind == 0:
+        heights = [net.first // 2, *[net.kernel // 2 + 1] * (net.layers - 1)]
+        columns = [net.first, *[net.kernel] * (net.layers - 1)]
+        inputs = [seen, *[F] * (net.layers - 1)]
+        layers = list(zip(heights, columns, inputs, strict=True))
+        for h, w, i in layers:
+            parts += [h * w * i * 2 * F, 2 * F, 4 * square, 2 * F]
+        for h, _, i in layers:
+            parts += [h * i * 2 * F, square, F]
+    else:
+        parts += [6 * seen * F, F, 3 * seen * F, F, seen * F]
+        row = [12 * square, F, 24 * square, 2 * F, 2 * square, F, 4 * square, 8 * square, 2 * F]
+        parts += row * net.layers
+        parts += [seen * F, *[4 * square, 8 * square] * net.layers]
+    units = C * net.hidden
+    parts += [F * units, units, *(c * E * net.hidden for c in range(1, C))]
+    width = -(-net.outputs // ALIGN) * ALIGN
+    return parts + [net.hidden * width, width] * C
