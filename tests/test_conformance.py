@@ -295,6 +295,14 @@ SMALL_VQVAE = {
     "algorithm.prior_layers": 2,
     "model.channels": 4,
 }
+PROVER = {
+    "algorithm.batch": 30,
+    "algorithm.inferences": 20,
+    "algorithm.eval_inferences": 20,
+    "algorithm.policy_buckets": 1024,
+    "algorithm.value_buckets": 256,
+    "algorithm.updates": 5,
+}
 CHEAP: dict[str, dict[str, Any]] = {
     "actor-critic/cnn": {"algorithm": "a2c", "task": "MinAtar/Breakout-v1", "model.width": 16},
     "alphazero": SEARCH,

@@ -30,7 +30,7 @@ from corelab_media import Images
 from torch import Tensor
 
 from corelab import ConfigError, Context, Saved, Split, UpdateConfig, require
-from corelab_diffusion import likelihood
+from corelab_diffusion import by_level, likelihood
 from corelab_diffusion.conditions import CONDITIONS, enlarged
 from corelab_diffusion.conditions import complete as completed
 from corelab_diffusion.denoiser import Denoiser, Variance, guided
@@ -49,6 +49,8 @@ from corelab_diffusion.spaces import space_of
 
 _BATCH = 250
 """Images at a time where nothing is learned. Fixed, because the noise they get depends on it."""
+_BY_LEVEL = range(16, 129)
+"""How many images the error at single levels of noise is measured on: no fewer, no more."""
 _BETWEEN = 8
 """How many pictures lead from one to the other."""
 _ODE_LEVELS = 100
@@ -216,6 +218,7 @@ class Diffusion(Saved):
             raise ConfigError("bits per dimension are of pixels; this run models latents")
         generator = self._generator(seed)
         figures = self._averages(split, n or 2000, generator, partial(self._errors, full))
+        figures |= self._errors_by_level(split, n, seed)
         if ode:
             figures |= self._averages(split, n or 100, generator, self._ode_bits)
         if quality:
@@ -250,6 +253,16 @@ class Diffusion(Saved):
             nats = likelihood.variational_bound(denoise, y, self.sigmas, g, full)
             figures["bits_per_dim"] = bits_per_dim(nats, self.task.shape)
         return figures
+
+    def _errors_by_level(self, split: Split, n: int | None, seed: int) -> dict[str, float]:
+        data = self.task.split(split)
+        y = self._data(data.images[: _BY_LEVEL.stop - 1][:n])
+        if len(y) not in _BY_LEVEL:
+            return {}
+        labels = data.labels[: len(y)].to(y.device) if self.config.conditional else None
+        with self.updater.at_rest() as denoiser:
+            told, generator = self._told(y), self._generator(seed)
+            return by_level.errors(denoiser, y, labels, told, self.sigmas, generator)
 
     def _ode_bits(
         self, denoiser: Any, y: Tensor, labels: Tensor | None, g: torch.Generator

@@ -80,27 +80,28 @@ class ArrayPerceptrons:
     """
 
     def __init__(self, net: Perceptrons) -> None:
-        self._net = net
+        self.net = net
+        """Whose weights these are."""
         self._flat = torch.empty(0)
         self._refresh()
 
     def _refresh(self) -> None:
         """Look at the parameter as it is: moving or copying a module replaces it."""
-        flat = self._net.flat.data
+        flat = self.net.flat.data
         if self._flat.data_ptr() == flat.data_ptr() and self._flat.dtype is flat.dtype:
             return
         self._flat = flat
         self._layers = self._cut(flat)  # [G, in, out] and [G, 1, out]
         self._gradient = torch.zeros_like(flat)
         self._gradients = self._cut(self._gradient)
-        nets, widths = self._net.nets, self._net.widths[1:]
+        nets, widths = self.net.nets, self.net.widths[1:]
         self._one = _Buffers(1, widths, flat.dtype)
         self._all = _Buffers(nets, widths, flat.dtype)
         self._deltas = _Buffers(nets, widths[:-1], flat.dtype)
         self._kept: list[NDArray[Any]] = []
 
     def _cut(self, flat: Tensor) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-        views = [v.numpy() for v in self._net.cut(flat)]
+        views = [v.numpy() for v in self.net.cut(flat)]
         return list(zip(views[::2], views[1::2], strict=True))
 
     def infer(self, x: NDArray[Any], net: int = 0) -> NDArray[Any]:
@@ -108,7 +109,7 @@ class ArrayPerceptrons:
         self._refresh()
         layers = [(W[net], b[net]) for W, b in self._layers]
         h = self._forward(x, layers, [rows[0] for rows in self._one.of(len(x))])[-1]
-        return h[:, : self._net.outputs[net]]
+        return h[:, : self.net.outputs[net]]
 
     def trace(self, x: NDArray[Any]) -> NDArray[Any]:
         """Outputs [G, B, outputs] for X, [B, inputs] or [G, B, inputs], remembered for `pull`."""
@@ -123,7 +124,7 @@ class ArrayPerceptrons:
         out: list[NDArray[Any]],
     ) -> list[NDArray[Any]]:
         """X and what each of LAYERS gives, written to OUT."""
-        tanh = self._net.activation == "tanh"
+        tanh = self.net.activation == "tanh"
         kept = [x]
         for depth, ((W, b), h) in enumerate(zip(layers, out, strict=True), 1):
             np.matmul(kept[-1], W, out=h)
@@ -149,7 +150,7 @@ class ArrayPerceptrons:
 
     def _slope(self, h: NDArray[Any]) -> NDArray[Any]:
         """dh/dz where h = squash(z), in place of H, which is not needed any more."""
-        if self._net.activation == "relu":
+        if self.net.activation == "relu":
             np.greater(h, 0, out=h)
         else:
             np.multiply(h, h, out=h)

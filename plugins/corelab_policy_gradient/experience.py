@@ -47,12 +47,15 @@ class Experience:
         """Of the episodes that ended."""
 
     def metrics(self) -> dict[str, float]:
-        """Mean return and length of the episodes that ended, if any did."""
+        """Mean return and length of the episodes that ended, and the share of them that was cut
+        off, if any did.
+        """
         if not len(self.returns):
             return {}
         return {
             "return": float(self.returns.mean()),
             "episode_length": float(self.lengths.mean()),
+            "truncated": float((self.truncations & self.valid).sum() / len(self.returns)),
         }
 
     def arrays(self) -> dict[str, Tree]:

@@ -292,11 +292,12 @@ def test_return_and_length_are_those_of_the_episodes_that_ended():
                 length += not task.resets[t, n]
                 if task.terminations[t, n] or task.truncations[t, n]:
                     if t // 12 == half:
-                        ended.append((total, length))
+                        ended.append((total, length, task.truncations[t, n]))
                     total = length = 0
         assert ended, "the script should have an episode end in each half"
         assert metrics["return"] == pytest.approx(np.mean([e[0] for e in ended]))
         assert metrics["episode_length"] == pytest.approx(np.mean([e[1] for e in ended]))
+        assert metrics["truncated"] == pytest.approx(np.mean([e[2] for e in ended]))
 
 
 def test_without_an_episode_that_ended_there_is_no_return():

@@ -1,0 +1,256 @@
+"""Algorithms, networks and environments that can be made sick in one way: a plugin that
+`benchmarks/diagnosis.py` and the tests of the checks announce.
+
+Environments are `patients/FAULT-NAME`, NAME being one of Gymnasium's: `Raw` shows what is observed
+times 255, `Rich` pays ten thousand times as much, `Ends` says that it is over where it is cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import gymnasium as gym
+import torch
+import torch.nn.functional as F  # noqa: N812
+from corelab_datasets.interface import Dataset, minibatch
+from gymnasium import spaces
+from torch import Tensor, nn
+
+from corelab import Component, Context, Saved, UpdateConfig, hookimpl
+
+corelab_api = (1, 0)
+
+ENVIRONMENTS = (
+    "CartPole-v1",
+    "Acrobot-v1",
+    "MountainCar-v0",
+    "Pendulum-v1",
+    "LunarLander-v3",
+)
+
+
+@hookimpl
+def corelab_components() -> list[Component]:
+    """All of them."""
+    algorithm = Component(
+        "algorithm",
+        "classifier",
+        "patients:Classifier",
+        "tells the classes of images apart",
+        uses=("dataset", "classifier"),
+    )
+    models = (("classifier", "Logits"), ("actor-critic", "Actor"), ("denoiser", "Denoiser"))
+    return [
+        algorithm,
+        *(
+            Component("model", "patient", f"patients:{name}", "may be sick", provides=interface)
+            for interface, name in models
+        ),
+    ]
+
+
+ACTIVATIONS: Mapping[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+}
+
+
+@dataclass(frozen=True)
+class NetConfig:
+    """Options of the networks."""
+
+    sizes: tuple[int, ...] = (128, 128)
+    """Widths of the hidden layers."""
+    activation: Literal["relu", "sigmoid", "tanh"] = "relu"
+    """What stands between two layers."""
+    gain: float = 1.0
+    """Factor of the first weights."""
+    bias: float = 0.0
+    """What all hidden biases begin with."""
+    ending: Literal["none", "softmax", "sigmoid", "relu"] = "none"
+    """What the output goes through."""
+
+
+class Net(nn.Module):
+    """A perceptron."""
+
+    def __init__(self, config: NetConfig, inputs: int, outputs: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width in config.sizes:
+            linear = nn.Linear(inputs, width)
+            nn.init.kaiming_normal_(linear.weight, nonlinearity=config.activation)
+            with torch.no_grad():
+                linear.weight *= config.gain
+            nn.init.constant_(linear.bias, config.bias)
+            layers += [linear, ACTIVATIONS[config.activation]()]
+            inputs = width
+        self.body = nn.Sequential(*layers, nn.Linear(inputs, outputs))
+        self.ending = config.ending
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What it makes of X, [B, inputs]."""
+        y: Tensor = self.body(x)
+        if self.ending == "softmax":
+            return y.softmax(-1)
+        return y if self.ending == "none" else getattr(torch, self.ending)(y)
+
+
+class Logits(Net):
+    """Of classes."""
+
+    Config = NetConfig
+
+    def __init__(self, config: NetConfig, shape: tuple[int, ...], classes: int) -> None:
+        super().__init__(config, int(torch.Size(shape).numel()), classes)
+
+
+class Actor(nn.Module):
+    """An actor and a critic."""
+
+    Config = NetConfig
+
+    def __init__(self, config: NetConfig, seen: spaces.Box, actions: spaces.Space[Any]) -> None:
+        super().__init__()
+        discrete = isinstance(actions, spaces.Discrete)
+        outputs = int(actions.n) if isinstance(actions, spaces.Discrete) else 2 * actions.shape[0]
+        self.policy = Net(config, seen.shape[0], outputs)
+        self.value = Net(config, seen.shape[0], 1)
+        if discrete:
+            with torch.no_grad():
+                self.policy.body[-1].weight *= 0.01
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Policy and values."""
+        return self.policy(x), self.value(x).squeeze(-1)
+
+
+class Denoiser(nn.Module):
+    """A perceptron that is told the level of the noise and, if sick, gives up where it is high."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of the denoiser."""
+
+        width: int = 256
+        """Of its hidden layers."""
+        sick: bool = False
+        """Whether it loses its output from half of the levels on."""
+
+    def __init__(
+        self, config: Config, shape: tuple[int, int, int], inputs: int, outputs: int, classes: int
+    ) -> None:
+        super().__init__()
+        _, H, W = shape
+        self.sick, self.shape = config.sick, (outputs, H, W)
+        self.net = Net(NetConfig((config.width, config.width)), inputs * H * W + 1, outputs * H * W)
+
+    def forward(self, x: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Outputs [N, o, H, W]."""
+        y = self.net(torch.cat([x.flatten(1), noise[:, None]], 1)).view(-1, *self.shape)
+        return torch.where(noise[:, None, None, None] > 0, 0 * y, y) if self.sick else y
+
+
+class Classifier(Saved):
+    """Tells the classes of images apart, by cross-entropy and Adam."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of the classifier."""
+
+        batch_size: int = 128
+        """Images in a step."""
+        lr: float = 1e-3
+        """Step size of Adam."""
+        raw: bool = False
+        """Whether pixels are 0 to 255 rather than around 0."""
+        examples: int = 0
+        """How many training images are used; 0 for all."""
+
+    unit: ClassVar[str] = "examples"
+    default_task: ClassVar[str] = "digits"
+    default_model: ClassVar[str] = "patient"
+    default_steps: ClassVar[int] = 50_000
+    best: ClassVar[str] = "min eval/error"
+    highlights: ClassVar[tuple[str, ...]] = ("train/error", "eval/error")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    update: ClassVar[UpdateConfig] = UpdateConfig()
+    saved: ClassVar[tuple[str, ...]] = ("net", "updater", "progress")
+
+    def __init__(
+        self, config: Config, task: Dataset, model: Callable[..., Any], context: Context
+    ) -> None:
+        self.config, self.task, self.context = config, task, context
+        self.net = model(shape=task.shape, classes=len(task.classes))
+        self.updater = context.updater(self.net, torch.optim.Adam(self.net.parameters(), config.lr))
+        self.progress = 0
+        self._order = context.seed_for("order")
+
+    def step(self) -> dict[str, Tensor]:
+        """One minibatch."""
+        train, size = self.task.split("train"), self.config.batch_size
+        n = self.config.examples or len(train)
+        x, y = train.take(minibatch(n, size, self.progress, self._order))
+        loss, error = self.updater(self._losses, x, y)
+        self.progress += size
+        return {"loss": loss, "error": error}
+
+    def _losses(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        x = x.float().flatten(1)
+        logits = self.updater.module(x if self.config.raw else x / 127.5 - 1)
+        return F.cross_entropy(logits, y), (logits.argmax(1) != y).float().mean()
+
+    def evaluate(
+        self, split: Literal["validation", "test"] = "test", n: int | None = None, seed: int = 0
+    ) -> dict[str, float]:
+        """Loss and error rate of the first N images of SPLIT."""
+        data = self.task.split(split)
+        with self.updater.at_rest():
+            loss, error = self._losses(data.images[:n], data.labels[:n])
+        return {"loss": loss.item(), "error": error.item()}
+
+
+class Raw(gym.ObservationWrapper[Any, Any, Any]):
+    """Shows numbers that nobody has normalised."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        shape = env.observation_space.shape
+        self.observation_space = spaces.Box(-float("inf"), float("inf"), shape)
+
+    def observation(self, observation: Any) -> Any:
+        """OBSERVATION times 255."""
+        return 255 * observation
+
+
+class Rich(gym.RewardWrapper[Any, Any]):
+    """Pays ten thousand times as much."""
+
+    def reward(self, reward: Any) -> float:
+        """REWARD times 10,000."""
+        return 10_000.0 * float(reward)
+
+
+class Ends(gym.Wrapper[Any, Any, Any, Any]):
+    """Says that it is over where it is cut off."""
+
+    def step(self, action: Any) -> Any:
+        """One step."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated or truncated, False, info
+
+
+def _made(wrapper: Callable[..., gym.Env[Any, Any]], name: str) -> Callable[..., gym.Env[Any, Any]]:
+    def make(**options: Any) -> gym.Env[Any, Any]:
+        return wrapper(gym.make(name, disable_env_checker=True, **options))
+
+    return make
+
+
+for _wrapper in (Raw, Rich, Ends):
+    for _name in ENVIRONMENTS:
+        _id = f"patients/{_wrapper.__name__}{_name}"
+        gym.register(_id, _made(_wrapper, _name), disable_env_checker=True)
