@@ -17,6 +17,7 @@ import griffe
 MODULES = (
     *("corelab", "corelab.errors", "corelab.hooks", "corelab.testing"),
     *("corelab_datasets.interface", "corelab_envs.interface", "corelab_media"),
+    "corelab_diagnosis.interface",
 )
 """Where public names are: see docs/api-policy.md."""
 PLACES = (".", "plugins", "envs")

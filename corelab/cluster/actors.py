@@ -47,13 +47,13 @@ class Actors(Pool[T]):
             ) from error
         actor = ray.remote(num_cpus=cpus, max_restarts=-1, max_task_retries=RETRIES)(_Holder)
         self._sent = [ray.put(sent)]  # in a list it goes as what it is, a reference
-        self._actors = [actor.remote(i) for i in range(n)]
+        self._actors = [actor.remote() for _ in range(n)]
         self._asked: Asked = {}
         self._say = say
         self.replaced = 0
         """How many workers were lost and made anew."""
-        asks = [partial(actor.make.remote, self._sent) for actor in self._actors]
-        for i, (ask, made) in enumerate([(ask, ask()) for ask in asks]):
+        makes = [self._make(i) for i in range(n)]
+        for i, (ask, made) in enumerate([(make, make()) for make in makes]):
             self._get(i, ask, made)
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class Actors(Pool[T]):
 
     def _ask(self, workers: Iterable[int], method: str, *args: Any) -> Asked:
         """Ask WORKERS for a call of METHOD."""
-        asks = {i: partial(self._actors[i].call.remote, self._sent, method, *args) for i in workers}
+        asks = {i: partial(self._actors[i].call.remote, method, *args) for i in workers}
         return {ask(): (i, ask) for i, ask in asks.items()}
 
     def _next(self, asked: Asked) -> tuple[int, Any]:
@@ -100,12 +100,19 @@ class Actors(Pool[T]):
         i, ask = asked.pop(answer)
         return i, self._result(i, ask, answer)
 
+    def _make(self, i: int) -> Callable[[], Any]:
+        """What has worker I made."""
+        return partial(self._actors[i].make.remote, i, self._sent)
+
     def _result(self, i: int, ask: Callable[[], Any], answer: Any) -> Any:
-        anew, result = self._get(i, ask, answer)
-        if anew:
+        for _ in range(RETRIES + 1):
+            if there := self._get(i, ask, answer):
+                return there[0]
+            self._get(i, make := self._make(i), make())
             self.replaced += 1
             self._say(f"rollout worker {i} was lost and has been made anew")
-        return result
+            answer = ask()
+        raise ClusterError(f"rollout worker {i} was lost {RETRIES + 1} times in one call")
 
     def _get(self, i: int, ask: Callable[[], Any], answer: Any) -> Any:
         """What worker I ANSWERs when it was ASKed, or the error that was raised there."""
@@ -134,25 +141,20 @@ class Actors(Pool[T]):
 
 
 class _Holder:
-    """What an actor is: a worker, made when it is first needed, so that its errors are told.
+    """What an actor is: a worker, made after the actor, so that its errors are told."""
 
-    What makes it comes with every call, since Ray warns of large arguments for what it restarts.
-    """
-
-    def __init__(self, i: int) -> None:
-        self._i = i
+    def __init__(self) -> None:
         self._worker: Any = None
 
-    def make(self, sent: list[Any]) -> bool:
-        """Make the worker by what was SENT, a reference to it; return whether there was none."""
-        missing = self._worker is None
-        if missing:
-            self._worker = cloudpickle.loads(ray.get(sent[0]))(self._i)
-        return missing
+    def make(self, i: int, sent: list[Any]) -> None:
+        """Make worker I by what was SENT, a reference to its factory."""
+        self._worker = cloudpickle.loads(ray.get(sent[0]))(i)
 
-    def call(self, sent: list[Any], method: str, *args: Any) -> tuple[bool, Any]:
-        """Whether the worker is a new one, and what its METHOD returns."""
-        return self.make(sent), getattr(self._worker, method)(*args)
+    def call(self, method: str, *args: Any) -> list[Any]:
+        """What the worker's METHOD returns; nothing if there is no worker, since Ray has made this
+        actor anew.
+        """
+        return [] if self._worker is None else [getattr(self._worker, method)(*args)]
 
 
 class ActorContext(Context):
