@@ -254,7 +254,7 @@ def _trainer(experiment: Experiment, facts: dict[str, Any], folder: str) -> Torc
     )
 
 
-class Meeting(TorchConfig):  # type: ignore[misc]
+class Meeting(TorchConfig):  # type: ignore[misc]  # Ray Train has no types
     """How workers meet: over the network by which Ray has reached them."""
 
     @property
@@ -262,7 +262,7 @@ class Meeting(TorchConfig):  # type: ignore[misc]
         """Ray's, after `choose_interface`."""
         base: Any = super().backend_cls
 
-        class Backend(base):  # type: ignore[misc]
+        class Backend(base):  # type: ignore[misc]  # likewise
             def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
                 worker_group.execute(choose_interface)
                 super().on_start(worker_group, backend_config)

@@ -85,7 +85,7 @@ def build(source: Path, folder: Path | None = None, flags: tuple[str, ...] = ())
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / library.name
-            _run(source, [compiler(source), *FLAGS, *flags, "-o", str(made), str(source)])
+            run(source, [compiler(source), *FLAGS, *flags, "-o", str(made), str(source)])
             made.replace(library)
     except OSError as error:
         raise NoCompiler(
@@ -96,17 +96,17 @@ def build(source: Path, folder: Path | None = None, flags: tuple[str, ...] = ())
 
 def place(source: Path, folder: Path | None = None, flags: tuple[str, ...] = ()) -> Path:
     """Where `build` has, or will have, the library."""
-    version = _run(source, [compiler(source), "--version"])
-    content = [*_text(source), " ".join((*FLAGS, *flags)).encode(), version.encode()]
+    version = run(source, [compiler(source), "--version"])
+    content = [*contents(source), " ".join((*FLAGS, *flags)).encode(), version.encode()]
     key = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
-    return (folder or _cache()) / f"{source.stem}-{key}.so"
+    return (folder or cache_folder()) / f"{source.stem}-{key}.so"
 
 
-def _text(source: Path) -> list[bytes]:
+def contents(source: Path) -> list[bytes]:
     """What is in SOURCE and in the files that it includes by a path from its own."""
     content = source.read_bytes()
     included = re.findall(rb'^#include "(.+)"', content, re.MULTILINE)
-    parts = (_text(source.parent / name.decode()) for name in included)
+    parts = (contents(source.parent / name.decode()) for name in included)
     return [content, *(text for part in parts for text in part)]
 
 
@@ -120,7 +120,8 @@ def compiler(source: Path) -> str:
     return found
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where libraries are kept."""
     if sys.platform == "darwin":
         root = Path.home() / "Library" / "Caches"
     else:
@@ -128,7 +129,8 @@ def _cache() -> Path:
     return root / "corelab" / "kernels"
 
 
-def _run(source: Path, command: list[str]) -> str:
+def run(source: Path, command: list[str]) -> str:
+    """What COMMAND, which compiles SOURCE, prints. `NoCompiler`, with its error, if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no reason given"]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from corelab_kernels.build import NoCompiler, _cache, _run, _text
+from corelab_kernels.build import NoCompiler, cache_folder, contents, run
 
 _OLDEST = 80
 """The compute capability of the oldest GPUs that the kernels are for, times ten."""
@@ -50,9 +50,9 @@ class Nvcc(Compiler):
 
     def __init__(self, path: str) -> None:
         self._path = path
-        said = _run(Path("CUDA"), [path, "--version"])
+        said = run(Path("CUDA"), [path, "--version"])
         self.version = f"nvcc {said.strip().splitlines()[-1]}"
-        listed = _run(Path("CUDA"), [path, "--list-gpu-arch"])
+        listed = run(Path("CUDA"), [path, "--list-gpu-arch"])
         self.capabilities = [int(n) for n in re.findall(r"compute_(\d+)$", listed, re.MULTILINE)]
 
     def compile(self, source: Path, target: str) -> bytes:
@@ -61,7 +61,7 @@ class Nvcc(Compiler):
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "made"
             flags = [*_FLAGS, kind, f"--gpu-architecture={target}", f"--output-file={made}"]
-            _run(source, [self._path, *flags, str(source)])
+            run(source, [self._path, *flags, str(source)])
             return made.read_bytes()
 
 
@@ -182,9 +182,9 @@ def compiled(source: Path, capability: int, folder: Path | None = None) -> Path:
     if not newest:
         raise NoCompiler(f"{source.name} cannot be compiled by {by.version} for sm_{capability}")
     target = f"sm_{newest}" if newest == capability else f"compute_{newest}"
-    content = [*_text(source), " ".join(_FLAGS).encode(), by.version.encode()]
+    content = [*contents(source), " ".join(_FLAGS).encode(), by.version.encode()]
     key = hashlib.sha256(b"\0".join(content)).hexdigest()[:16]
-    image = (folder or _cache()) / f"{source.stem}-{target}-{key}"
+    image = (folder or cache_folder()) / f"{source.stem}-{target}-{key}"
     if not image.exists():
         try:
             image.parent.mkdir(parents=True, exist_ok=True)

@@ -123,6 +123,6 @@ def test_a_library_that_cannot_be_loaded_is_told(tmp_path, monkeypatch):
 def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert build._cache() == tmp_path / "corelab" / "kernels"
+    assert build.cache_folder() == tmp_path / "corelab" / "kernels"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert build._cache() == Path.home() / ".cache" / "corelab" / "kernels"
+    assert build.cache_folder() == Path.home() / ".cache" / "corelab" / "kernels"

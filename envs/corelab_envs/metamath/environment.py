@@ -13,23 +13,19 @@ from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
-from numpy.typing import NDArray
 
 from corelab import DataError, require
 from corelab_envs.metamath.derivation import Derivation, Inference
 from corelab_envs.metamath.features import ACTION_NUMBERS, STATE_NUMBERS, Sight
 from corelab_envs.metamath.theorem_set import Part, Premises, TheoremSet
 from corelab_envs.metamath.verification import check
+from corelab_envs.proving import Observation, Spaces
 
-Observation = dict[str, NDArray[Any]]
-_LARGEST = 25.0
-"""All features are log(1 + n), which does not reach this."""
 _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Spaces):
     """What theorems are drawn, and how they are seen."""
 
     path: str | None = None
@@ -60,20 +56,6 @@ class Options:
         for name, kind in (("part", Part), ("premises", Premises)):
             known = get_args(kind)
             require(getattr(self, name) in known, name, getattr(self, name), " or ".join(known))
-
-    def observation_space(self) -> spaces.Dict:
-        """What one derivation shows."""
-        size = self.state_features + self.max_actions * self.action_features
-        return spaces.Dict(
-            {
-                "observation": spaces.Box(0, _LARGEST, (size,), np.float32),
-                "action_mask": spaces.Box(0, 1, (self.max_actions,), np.int8),
-            }
-        )
-
-    def action_space(self) -> spaces.Discrete[Any]:
-        """What one derivation accepts."""
-        return spaces.Discrete(self.max_actions)
 
     def theorems(self) -> TheoremSet:
         """What is drawn from. `DataError` if the database cannot be read or has none."""

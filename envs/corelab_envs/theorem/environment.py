@@ -13,12 +13,12 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from corelab import DataError, require
+from corelab_envs.proving import Observation, Spaces
 from corelab_envs.theorem.calculus import ACTION_NUMBERS, Outcome
 from corelab_envs.theorem.clausify import Form
 from corelab_envs.theorem.machinery import machinery
@@ -26,14 +26,11 @@ from corelab_envs.theorem.problem_set import Part, ProblemSet
 from corelab_envs.theorem.proof import current_goal, reward, show_tableau, tableau
 from corelab_envs.theorem.walks import STATE_NUMBERS
 
-Observation = dict[str, NDArray[Any]]
-_LARGEST = 25.0
-"""All features are log(1 + n), which does not reach this."""
 _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Spaces):
     """What problems are drawn, and how they are seen."""
 
     path: str | None = None
@@ -63,20 +60,6 @@ class Options:
             ("action_features", ACTION_NUMBERS + 1),
         ):
             require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
-
-    def observation_space(self) -> spaces.Dict:
-        """What one tableau shows."""
-        size = self.state_features + self.max_actions * self.action_features
-        return spaces.Dict(
-            {
-                "observation": spaces.Box(0, _LARGEST, (size,), np.float32),
-                "action_mask": spaces.Box(0, 1, (self.max_actions,), np.int8),
-            }
-        )
-
-    def action_space(self) -> spaces.Discrete[Any]:
-        """What one tableau accepts."""
-        return spaces.Discrete(self.max_actions)
 
     def problems(self) -> ProblemSet:
         """What is drawn from."""
