@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelab import ConfigError, Context, DataError, PluginError
-from corelab.state import load_tree, save_tree
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
@@ -241,7 +240,7 @@ def test_a_mask_that_allows_nothing_is_an_error_that_names_place_and_step():
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1"])
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, optimizer, tmp_path):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, optimizer, interrupted):
     task = gymnasium_task(name, num_envs=4, max_episode_steps=16)
     config = A2C.Config(horizon=5, optimizer=optimizer, lr=1e-2, anneal_lr=True)
 
@@ -249,23 +248,9 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, opti
         context = context_of(steps=600, seed=3)
         return a2c_on(task, config, context), context
 
-    uninterrupted, _ = begin()
-    expected = [uninterrupted.step() for _ in range(20)]
-    for instant in (3, 4, 11):  # mid-episode, where some are over, and later
-        algorithm, context = begin()
-        for _ in range(instant):
-            algorithm.step()
-        directory = tmp_path / str(instant)
-        directory.mkdir()
-        algorithm.save(directory)
-        save_tree(directory / "streams", context.state_dict())
-
-        resumed, context = begin()
-        resumed.load(directory)
-        context.load_state_dict(load_tree(directory / "streams"))
-        assert [resumed.step() for _ in range(20 - instant)] == expected[instant:]
+    # mid-episode, where some are over, and later
+    for resumed, uninterrupted in interrupted(begin, 20, (3, 4, 11)):
         assert torch.equal(weights_of(resumed.net), weights_of(uninterrupted.net))
-        assert resumed.progress == uninterrupted.progress
 
 
 def test_evaluating_and_filming_change_nothing():

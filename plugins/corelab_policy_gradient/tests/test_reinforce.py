@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelab import ConfigError, Context, DataError, PluginError
-from corelab.state import load_tree, save_tree
 
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
@@ -221,7 +220,7 @@ def test_a_mask_that_allows_nothing_is_an_error_that_names_the_environment():
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1"])
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, tmp_path):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, interrupted):
     task = gymnasium_task(name, num_envs=3, max_episode_steps=16)
     config = REINFORCE.Config(lr=1e-2, anneal_lr=True)
 
@@ -229,23 +228,8 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, tmp_
         context = context_of(steps=600, seed=3)
         return reinforce_on(task, config, context), context
 
-    uninterrupted, _ = begin()
-    expected = [uninterrupted.step() for _ in range(8)]
-    for instant in (1, 5):
-        algorithm, context = begin()
-        for _ in range(instant):
-            algorithm.step()
-        directory = tmp_path / str(instant)
-        directory.mkdir()
-        algorithm.save(directory)
-        save_tree(directory / "streams", context.state_dict())
-
-        resumed, context = begin()
-        resumed.load(directory)
-        context.load_state_dict(load_tree(directory / "streams"))
-        assert [resumed.step() for _ in range(8 - instant)] == expected[instant:]
+    for resumed, uninterrupted in interrupted(begin, 8, (1, 5)):
         assert torch.equal(weights_of(resumed.net), weights_of(uninterrupted.net))
-        assert resumed.progress == uninterrupted.progress
 
 
 def test_copies_play_different_episodes():

@@ -24,7 +24,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corelab import ConfigError, Context, PluginError
-from corelab.state import load_tree, save_tree
 
 QUICK = SAC.Config(warmup=40, batch_size=16, capacity=150, lr=1e-3)
 BOX = spaces.Box(np.array([-1, 0]), np.array([3, 10]), dtype=np.float32)
@@ -403,33 +402,18 @@ def test_pendulum_is_swung_up():
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(num_envs, tmp_path):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(num_envs, interrupted):
     task = gymnasium_task(num_envs=num_envs, max_episode_steps=12)
 
     def begin():
         context = context_of(seed=3)
         return sac_on(task, QUICK, context), context
 
-    uninterrupted, _ = begin()
-    expected = [uninterrupted.step() for _ in range(8)]
-    assert uninterrupted.progress > QUICK.capacity
-    for instant in (1, 5):
-        algorithm, context = begin()
-        for _ in range(instant):
-            algorithm.step()
-        directory = tmp_path / str(instant)
-        directory.mkdir()
-        algorithm.save(directory)
-        save_tree(directory / "streams", context.state_dict())
-
-        resumed, context = begin()
-        resumed.load(directory)
-        context.load_state_dict(load_tree(directory / "streams"))
-        assert [resumed.step() for _ in range(8 - instant)] == expected[instant:]
+    for resumed, uninterrupted in interrupted(begin, 8, (1, 5)):
+        assert uninterrupted.progress > QUICK.capacity
         assert torch.equal(weights_of(resumed), weights_of(uninterrupted))
         kept = [a.replay.state_dict()["rows"] for a in (resumed, uninterrupted)]
         assert torch.equal(*kept)
-        assert resumed.progress == uninterrupted.progress
 
 
 def test_evaluating_and_filming_change_nothing():
