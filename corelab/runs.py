@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import corelab
 from corelab.checkpoints import Checkpoints, write_atomically
 from corelab.components import PARTS
-from corelab.errors import PluginError, RunError, StorageError
+from corelab.errors import ConfigError, PluginError, RunError, StorageError
 from corelab.plugins import ALLOW, Plugins, installed, warn
 from corelab.provenance import provenance
 
@@ -332,6 +332,8 @@ def title(experiment: Experiment) -> str:
 
 def make_directory(parent: Path, name: str, exact: bool) -> Path:
     """Make PARENT/NAME; unless it must be EXACTly that, NAME-2 and so on if it is taken."""
+    if name == ".." or Path(name).name != name:
+        raise ConfigError(f"run.name is {name!r}; it must name one folder, which --run.dir holds")
     for attempt in itertools.count(1):
         path = parent / (name if attempt == 1 else f"{name}-{attempt}")
         try:

@@ -23,7 +23,7 @@ import pytest
 import torch
 
 import corelab as core
-from corelab import DivergedError, PluginError, Run, RunError, find_runs
+from corelab import ConfigError, DivergedError, PluginError, Run, RunError, find_runs
 
 Install = Callable[..., None]
 
@@ -114,6 +114,13 @@ def test_a_name_that_was_chosen_is_kept_and_never_given_twice() -> None:
         train(name="mine")
     assert (run.path / "run.json").read_bytes() == before
     assert [p.name for p in Path("runs").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["../mine", "a/b", "..", "/tmp/mine"])
+def test_a_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"^run.name is '.*'; it must name one folder"):
+        train(name=name)
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": "x"}', '{"format": 1'])
