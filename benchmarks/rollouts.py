@@ -2,16 +2,20 @@
 
     python benchmarks/rollouts.py [--only overhead speedup rllib] [--rounds 5]
 
-overhead  CartPole-v1 on 2 workers, batches of 2,048 steps: CPU seconds of an iteration with Ray
-          actors, theirs and this process's, over those with the same workers in this process.
+overhead  CartPole-v1, 2,048 steps an iteration, by one worker and by two: CPU seconds of an
+          iteration with Ray actors, theirs and this process's, over those with the same workers
+          in this process, some iterations of each in turn. Two workers compute at the same time,
+          so a third turn is in this process beside another that does the same and has nothing to
+          do with Ray: what that adds is the machine's.
 speedup   an environment whose every step computes for some 0.3 ms: env steps per second on the
           wall of 2 actors over those of 1, in step and asynchronously. It needs 2 free cores.
 rllib     RLlib's PPO (new API) beside ours at equal settings, in one process and with a worker:
           env steps per CPU second of this process and the workers.
 
 Ray has processes of its own, which cost some CPU even at rest: they are told apart, as cpu_of_ray.
-Rounds are interleaved, each in a process of its own; ratios are medians, with the least and the
-greatest. It ends with a line of JSON.
+CPU seconds are those of every thread, after two iterations or more: no start of a process counts.
+Rounds are interleaved, each in a process of its own; ratios are medians of rounds, with the least
+and the greatest. It ends with a line of JSON.
 """
 
 from __future__ import annotations
@@ -20,15 +24,21 @@ import argparse
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch
+
+from corelab.context import Context
+from corelab.experiments import resolve
 
 CARTPOLE = {
     "task.num_envs": 8,
@@ -41,8 +51,8 @@ CARTPOLE = {
 SLOW = CARTPOLE | {"algorithm.epochs": 1}
 CASES: dict[str, dict[str, dict[str, Any]]] = {
     "overhead": {
-        "here": {"kind": "here", "workers": 2},
-        "actors": {"kind": "actors", "workers": 2},
+        "one worker": {"kind": "turns", "workers": 1},
+        "two workers": {"kind": "turns", "workers": 2},
     },
     "speedup": {
         "one": {"kind": "actors", "workers": 1, "slow": True},
@@ -57,17 +67,40 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 RATIOS = {
-    "overhead": [("actors / here, CPU seconds", "actors", "here", "cpu")],
+    "overhead": [
+        (f"{workers}, {text}", (workers, above), (workers, "cpu_here"))
+        for workers in ("one worker", "two workers")
+        for text, above in (
+            ("actors / here, CPU seconds", "cpu_actors"),
+            ("here beside another process / here, CPU seconds", "cpu_beside"),
+        )
+    ],
     "speedup": [
-        ("2 / 1 workers, steps per second", "two", "one", "wall_rate"),
-        ("2 asynchronous / 1, steps per second", "two asynchronous", "one", "wall_rate"),
+        ("2 / 1 workers, steps per second", ("two", "wall_rate"), ("one", "wall_rate")),
+        (
+            "2 asynchronous / 1, steps per second",
+            ("two asynchronous", "wall_rate"),
+            ("one", "wall_rate"),
+        ),
     ],
     "rllib": [
-        ("one process, steps per CPU second", "corelab", "rllib", "cpu_rate"),
-        ("a worker, steps per CPU second", "corelab worker", "rllib worker", "cpu_rate"),
+        (
+            "one process, steps per CPU second",
+            ("corelab", "cpu_rate"),
+            ("rllib", "cpu_rate"),
+        ),
+        (
+            "a worker, steps per CPU second",
+            ("corelab worker", "cpu_rate"),
+            ("rllib worker", "cpu_rate"),
+        ),
     ],
 }
-"""What is divided by what, and which figure of both."""
+"""What is divided by what: a case, and which of its figures."""
+NEIGHBOUR = {"kind": "here", "workers": 1}
+"""What a process beside this one does."""
+TURN = 5
+"""Iterations in a turn."""
 
 
 class Slow(gym.Wrapper):
@@ -85,29 +118,33 @@ def slow_cartpole() -> gym.Env:
     return Slow(gym.make("CartPole-v1", disable_env_checker=True).unwrapped)
 
 
-def cpu_seconds() -> tuple[float, float]:
-    """Of this process and the workers that it has, and of Ray's own processes."""
-    stat, workers = {}, set()
+def cpu_seconds() -> tuple[float, float, float]:
+    """Of this process, of the workers that it has, and of Ray's own processes."""
+    parents, workers = {}, set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             _, _, rest = (path / "stat").read_text().rpartition(")")
             command = (path / "cmdline").read_bytes()
         except OSError:  # it has just ended
             continue
-        fields = rest.split()
-        ticks = sum(int(field) for field in fields[11:15])  # its own, and of children that ended
-        stat[int(path.name)] = (int(fields[1]), ticks)
+        parents[int(path.name)] = int(rest.split()[1])
         if command.startswith(b"ray::") and not command.startswith(b"ray::IDLE"):
             workers.add(int(path.name))
     mine = {os.getpid()}
-    while more := {pid for pid, (parent, _) in stat.items() if parent in mine} - mine:
+    while more := {pid for pid, parent in parents.items() if parent in mine} - mine:
         mine |= more
-    working = (workers & mine) | {os.getpid()}
-    tick = os.sysconf("SC_CLK_TCK")
-    return (
-        sum(stat[pid][1] for pid in working) / tick,
-        sum(stat[pid][1] for pid in mine - working) / tick,
-    )
+    learner = {os.getpid()}
+    parts = learner, workers & mine, mine - workers - learner
+    return tuple(sum(map(cpu_seconds_of, pids)) for pids in parts)  # type: ignore[return-value]
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Of all threads of the process PID, to the nanosecond; its file `stat` counts hundredths."""
+    total = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError):  # it has just ended
+            total += int(thread.read_text().split()[0])
+    return 1e-9 * total
 
 
 def measure(step: Any, seconds: float) -> dict[str, float]:
@@ -119,7 +156,9 @@ def measure(step: Any, seconds: float) -> dict[str, float]:
         steps += step()
         iterations += 1
     wall = time.perf_counter() - wall
-    work, ray = (after - before for after, before in zip(cpu_seconds(), cpu, strict=True))
+    parts = (after - before for after, before in zip(cpu_seconds(), cpu, strict=True))
+    learner, workers, ray = parts
+    work = learner + workers
     return {
         "cpu": work / iterations,
         "cpu_of_ray": ray / iterations,
@@ -128,10 +167,8 @@ def measure(step: Any, seconds: float) -> dict[str, float]:
     }
 
 
-def ours(case: dict[str, Any], seconds: float) -> dict[str, float]:
-    from corelab.context import Context
-    from corelab.experiments import resolve
-
+def build(case: dict[str, Any], kind: type[Context]) -> Any:
+    """Our PPO, with its workers where KIND puts them."""
     task = "CartPole-v1"
     values = (SLOW if case.get("slow") else CARTPOLE) | {"rollout_workers": case["workers"]}
     if case.get("slow"):
@@ -140,14 +177,18 @@ def ours(case: dict[str, Any], seconds: float) -> dict[str, float]:
     if case.get("asynchronous"):
         values |= {"algorithm.rollout.asynchronous": True}
     experiment = resolve("ppo", task=task, values=values | {"steps": 10_000_000})
-    kind = Context
-    if case["kind"] == "actors":
+    return experiment.build(experiment.context("cpu", kind))
+
+
+def ours(case: dict[str, Any], seconds: float) -> dict[str, float]:
+    if case["kind"] == "here":
+        kind = Context
+    else:
         from corelab.cluster.actors import ActorContext
 
         kind = ActorContext
-    context = experiment.context("cpu", kind)
-    with context.owning_globals():
-        algorithm = experiment.build(context)
+    with Context(0, torch.device("cpu"), 1).owning_globals():
+        algorithm = build(case, kind)
 
         def step() -> int:
             before = algorithm.progress
@@ -155,6 +196,41 @@ def ours(case: dict[str, Any], seconds: float) -> dict[str, float]:
             return algorithm.progress - before
 
         return measure(step, seconds)
+
+
+def turns(case: dict[str, Any], seconds: float) -> dict[str, float]:
+    """CPU seconds of an iteration here, with actors, and here beside another process."""
+    from corelab.cluster.actors import ActorContext
+
+    command = [sys.executable, __file__, "--round", "overhead/neighbour", "--seconds", "1e9"]
+    with Context(0, torch.device("cpu"), 1).owning_globals():
+        here, there = build(case, Context), build(case, ActorContext)
+        steps(here), steps(there)
+        beside = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        told = []
+        end = time.perf_counter() + 3 * seconds
+        try:
+            while time.perf_counter() < end:
+                beside.send_signal(signal.SIGSTOP)
+                cpu_here, before = steps(here), cpu_seconds()
+                steps(there)
+                parts = zip(cpu_seconds(), before, strict=True)
+                learner, workers, ray = ((now - then) / TURN for now, then in parts)
+                beside.send_signal(signal.SIGCONT)
+                told.append((cpu_here, steps(here), learner + workers, learner, workers, ray))
+        finally:
+            beside.kill()
+            beside.wait()
+    names = "cpu_here", "cpu_beside", "cpu_actors", "cpu_learner", "cpu_workers", "cpu_of_ray"
+    return dict(zip(names, map(statistics.median, zip(*told, strict=True)), strict=True))
+
+
+def steps(algorithm: Any) -> float:
+    """A turn of ALGORITHM: CPU seconds that an iteration takes of this thread."""
+    before = time.thread_time()
+    for _ in range(TURN):
+        algorithm.step()
+    return (time.thread_time() - before) / TURN
 
 
 def rllibs(case: dict[str, Any], seconds: float) -> dict[str, float]:
@@ -201,7 +277,7 @@ def one(case: dict[str, Any], seconds: float) -> dict[str, float]:
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "CRITICAL"}
     ray.init("local", num_cpus=4, object_store_memory=300_000_000, **quiet)
     try:
-        return (rllibs if case["kind"] == "rllib" else ours)(case, seconds)
+        return {"rllib": rllibs, "turns": turns, "actors": ours}[case["kind"]](case, seconds)
     finally:
         ray.shutdown()
 
@@ -216,7 +292,8 @@ def main() -> None:
     if args.round:
         warnings.simplefilter("ignore")
         kind, name = args.round.split("/")
-        print(json.dumps(one(CASES[kind][name], args.seconds)))
+        case = NEIGHBOUR if name == "neighbour" else CASES[kind][name]
+        print(json.dumps(one(case, args.seconds)))
         return
     result: dict[str, Any] = {"rounds": args.rounds}
     for kind in args.only:
@@ -231,9 +308,9 @@ def main() -> None:
                 )
                 found.append(json.loads(run.stdout.splitlines()[-1]))
                 print(kind, name, found[-1], file=sys.stderr)
-        for text, above, below, figure in RATIOS[kind]:
+        for text, (above, figure), (below, other) in RATIOS[kind]:
             pairs = zip(seen[above], seen[below], strict=True)
-            ratios = sorted(a[figure] / b[figure] for a, b in pairs)
+            ratios = sorted(a[figure] / b[other] for a, b in pairs)
             result[f"{kind}: {text}"] = {
                 "ratio": round(statistics.median(ratios), 3),
                 "least": round(ratios[0], 3),

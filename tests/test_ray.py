@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -80,12 +81,14 @@ def pool(cluster: None) -> Iterator[Actors[Worker]]:
 
 
 def test_a_pool_of_actors_answers_as_one_in_this_process_does(pool: Actors[Worker]) -> None:
-    x = np.arange(4.0)
-    there = pool.call("plus", pool.share(x))
-    here = Context(0, CPU, 1).pool(make, 2).call("plus", x)
-    for (calls, result), (calls_here, expected) in zip(there, here, strict=True):
-        assert calls == calls_here
-        np.testing.assert_array_equal(result, expected)
+    pool_here = Context(0, CPU, 1).pool(make, 2)
+    for x in (np.arange(4.0), np.arange(1e5)):
+        shared = pool.share(x)
+        assert (shared is x) == (x.nbytes < actors.SMALL)  # else it is in the object store
+        there, here = pool.call("plus", shared), pool_here.call("plus", x)
+        for (calls, result), (calls_here, expected) in zip(there, here, strict=True):
+            assert calls == calls_here
+            np.testing.assert_array_equal(result, expected)
     assert len(set(pool.call("pid")) | {os.getpid()}) == 3
     assert sorted(pool.stream("wait", 0)) == [(0, 0), (1, 1)]
 
@@ -265,6 +268,27 @@ def test_a_killed_driver_leaves_nothing_behind_and_its_run_goes_on(
         time.sleep(0.1)
 
 
+@pytest.mark.slow
+def test_ctrl_c_saves_and_leaves_no_process_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "corelab", "train", "ppo", "--rollout-workers", "1"]
+    command += ["--run.sinks", "jsonl", "--run.dir", str(tmp_path)]
+    driver = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("*/metrics.jsonl")):
+        assert driver.poll() is None
+        time.sleep(0.1)
+    offspring = [pid for pid in map(int, _pids()) if driver.pid in _line(pid)]
+    assert len(offspring) > 4
+    os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+    assert driver.wait(300) == 130
+    (run,) = find_runs(tmp_path)
+    assert run.status == "interrupted"
+    assert int(run.checkpoints.pick().name) == run.progress > 0
+    began = time.monotonic()
+    while any(Path(f"/proc/{pid}").exists() for pid in offspring):
+        assert time.monotonic() - began < 120
+        time.sleep(0.1)
+
+
 def _pids() -> list[str]:
     return [process.name for process in Path("/proc").glob("[0-9]*")]
 
@@ -320,7 +344,10 @@ def test_more_than_the_cluster_has_is_refused_before_the_run_begins(tmp_path: Pa
     ("address", "sentence"),
     [
         ("somewhere", r'^--address takes "auto" or "HOST:PORT", got \'somewhere\'$'),
-        ("127.0.0.1:1", r"^--address 127.0.0.1:1: nothing answers there \(Connection refused\)"),
+        (
+            "127.0.0.1:1",
+            r"^--address 127.0.0.1:1: Ray does not answer there \(Connection refused\)",
+        ),
     ],
 )
 def test_an_address_that_does_not_answer_is_told(address: str, sentence: str) -> None:
@@ -330,8 +357,39 @@ def test_an_address_that_does_not_answer_is_told(address: str, sentence: str) ->
 
 def test_an_address_has_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "ANSWER", 0.2)
-    with pytest.raises(ConfigError, match=r"^--address 192.0.2.1:6379: nothing answers there"):
+    with pytest.raises(ConfigError, match=r"^--address 192.0.2.1:6379: Ray does not answer there"):
         connection._knock("192.0.2.1:6379")  # an address that is nobody's (RFC 5737)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"), [(b"", "timed out"), (b"HTTP/1.1", "something else does")]
+)
+def test_an_address_of_something_else_is_told(
+    answer: bytes, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not answer:
+        monkeypatch.setattr(connection, "ANSWER", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def reply() -> None:
+            there, _ = server.accept()
+            with there:
+                there.recv(64)
+                there.sendall(answer)
+                there.recv(64)  # until the other side hangs up
+
+        thread = threading.Thread(target=reply)
+        thread.start()
+        with pytest.raises(ConfigError, match=rf"^--address {address}: Ray .* \({sentence}\)"):
+            connection._knock(address)
+        thread.join()
+
+
+def test_ray_is_known_by_its_greeting() -> None:
+    import ray
+
+    connection._knock(ray.get_runtime_context().gcs_address)
 
 
 def test_a_node_with_another_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

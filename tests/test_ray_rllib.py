@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from corelab import CorelabError, Run, train
 from corelab.plugins import Plugins
@@ -25,6 +27,7 @@ def plugin(install: Callable[..., None]) -> None:
 SMALL = {
     "rllib-ppo": {"algorithm.batch_size": 200, "algorithm.epochs": 1},
     "rllib-impala": {"algorithm.batch_size": 200},
+    "rllib-appo": {"algorithm.batch_size": 200},
     "rllib-dqn": {"algorithm.warmup": 480},
     "rllib-sac": {"algorithm.warmup": 480, "algorithm.sizes": [8]},
 }
@@ -33,7 +36,7 @@ SMALL = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.slow) if n in ("rllib-sac", "rllib-dqn") else n
+        pytest.param(n, marks=pytest.mark.slow) if n[6:] in ("appo", "dqn", "sac") else n
         for n in SMALL
     ],
 )
@@ -61,11 +64,12 @@ def test_it_runs_stops_and_goes_on_like_any_algorithm(
         assert {"train/return", "train/episode_length"} <= set().union(*rows)
 
 
-def test_several_agents_share_a_policy(tmp_path: Path, cluster: None) -> None:
+@pytest.mark.parametrize("name", ["rllib-ppo", pytest.param("rllib-appo", marks=pytest.mark.slow)])
+def test_several_agents_share_a_policy(name: str, tmp_path: Path, cluster: None) -> None:
     pytest.importorskip("mpe2")
-    task, options = "mpe2/simple_spread_v3", SMALL["rllib-ppo"]
+    task, options = "mpe2/simple_spread_v3", SMALL[name]
     run = train(
-        "rllib-ppo",
+        name,
         task=task,
         steps=400,
         run_dir=tmp_path,
@@ -80,6 +84,37 @@ def test_several_agents_share_a_policy(tmp_path: Path, cluster: None) -> None:
     assert run.record["weights_sha256"]
 
 
+def test_forbidden_actions_are_not_taken(tmp_path: Path, cluster: None) -> None:
+    options = {
+        "task.max_inferences": 20,
+        "task.max_actions": 8,
+        "task.state_features": 16,
+        "task.action_features": 4,
+        "task.num_envs": 2,
+        "algorithm.batch_size": 128,
+        "algorithm.epochs": 1,
+        "run.eval_every": 0,
+        "run.eval_n": 1,
+    }
+    run = train("rllib-ppo", task="tptp", steps=128, run_dir=tmp_path, options=options)
+    algorithm = run.load(device="cpu")
+    envs = algorithm.task.make(4, 0)
+    observations, _ = envs.reset()
+    for _ in range(30):
+        mask = observations["action_mask"]
+        actions = algorithm._act(observations)
+        assert mask[np.arange(4), actions][mask.any(1)].all()  # none is when an episode is over
+        observations, *_ = envs.step(actions)
+    acting = algorithm._algorithm.get_module()
+    learning = algorithm._algorithm.learner_group._learner.module["default_policy"]
+    seen = torch.as_tensor(algorithm._see(observations))
+    for forward in (acting.forward_exploration, learning.forward_train):
+        logits = forward({"obs": seen})["action_dist_inputs"]
+        chances = logits.softmax(-1).detach().numpy()
+        mask = observations["action_mask"] > 0
+        np.testing.assert_array_equal((chances > 0)[mask.any(1)], mask[mask.any(1)])
+
+
 def test_no_checkpoint_holds_what_could_execute(tmp_path: Path, cluster: None) -> None:
     options = {**SMALL["rllib-ppo"], "run.eval_n": 1, "run.eval_every": 0}
     run = train("rllib-ppo", steps=200, run_dir=tmp_path, options=options)
@@ -90,7 +125,8 @@ def test_no_checkpoint_holds_what_could_execute(tmp_path: Path, cluster: None) -
 @pytest.mark.parametrize(
     ("name", "task", "options", "sentence"),
     [
-        ("rllib-ppo", "classic/tictactoe_v3", {}, "says which actions are allowed"),
+        ("rllib-dqn", "tptp", {}, "says which actions are allowed, which RLlib's DQN does not"),
+        ("rllib-appo", "tptp", {}, "says which actions are allowed, which RLlib's APPO does not"),
         ("rllib-ppo", "CartPole-v1", {"algorithm.settings": ["clip=="]}, "takes lines of TOML"),
         ("rllib-ppo", "CartPole-v1", {"algorithm.settings": ["clp=1"]}, "algorithm.settings: "),
         ("rllib-ppo", "CartPole-v1", {"algorithm.lr": -1}, "algorithm.lr is -1"),
@@ -109,7 +145,7 @@ def test_what_cannot_be_learned_is_told_in_a_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rllib-ppo", "rllib-impala"])
+@pytest.mark.parametrize("name", ["rllib-ppo", "rllib-impala", "rllib-appo"])
 def test_rollout_workers_are_its_env_runners(name: str, tmp_path: Path, cluster: None) -> None:
     options = {**SMALL[name], "rollout_workers": 1, "run.eval_n": 2, "run.eval_every": 0}
     run = train(name, steps=400, run_dir=tmp_path, options=options)

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ray = pytest.importorskip("ray", reason="needs Ray: pip install 'corelab-ml[ray]'")
 
 from corelab import ConfigError, RunError, cli, config  # noqa: E402
-from corelab.cluster import population  # noqa: E402
+from corelab.cluster import picture, population  # noqa: E402
 from corelab.cluster.guided import Guided  # noqa: E402
 from corelab.cluster.search import combinations, draws, parse  # noqa: E402
 from corelab.cluster.sweep import Sweep, _scheduler, execute  # noqa: E402
@@ -170,6 +171,26 @@ def test_a_bayesian_search_goes_on_with_what_it_has_seen(tmp_path: Path) -> None
     _tell(third, 0.4, 0.6)
     guided.on_trial_complete("a")
     assert 0.6 in [trial.value for trial in guided._ot_study.trials]
+
+
+def test_the_picture_shows_the_trials_and_which_option_matters(tmp_path: Path) -> None:
+    lr, gamma = "algorithm.lr", "algorithm.gamma"
+    searches = (f"{lr}=loguniform(1e-4, 0.1)", f"{gamma}=uniform(0.8, 1)")
+    sweep = make(tmp_path, *searches, method="random", trials=20)
+    for run in sweep.runs():
+        _tell(run, float(np.log10(sweep.values(run)[lr])))
+    shares = picture.importance(sweep)
+    assert shares[lr] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+    picture.draw(sweep, tmp_path / "sweep.png")
+    drawn = np.asarray(Image.open(tmp_path / "sweep.png").convert("RGB")).astype(int)
+    best, worst = (253, 231, 37), (68, 1, 84)  # where viridis ends
+    near = [abs(drawn - (0.8 * np.array(c) + 0.2 * 255)).max(-1) < 12 for c in (best, worst)]
+    height = [np.flatnonzero(found.any(1)).min() for found in near]
+    assert height[0] < height[1]  # the best line ends above the worst one
+    for run in sweep.runs():
+        _tell(run, 1.0)
+    assert picture.importance(sweep) == {}
 
 
 def test_asha_goes_on_with_what_it_has_seen(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ PATIENCE = 600.0
 """Seconds that a worker may be silent."""
 RETRIES = 3
 """How often a call is repeated whose worker was lost."""
+SMALL = 2**16
+"""Bytes up to which a value travels with each call, which takes half the work of the store."""
 PAUSE = 1.0
 """Seconds before a worker that cannot be reached is asked again."""
 Asked = dict[Any, tuple[int, Callable[[], Any]]]
@@ -79,8 +81,11 @@ class Actors(Pool[T]):
         return self._next(self._asked)
 
     def share(self, value: Any) -> Any:
-        """VALUE in the object store, from which every worker reads it."""
-        return ray.put(value)
+        """VALUE in the object store, from which every worker reads it; itself if it is small."""
+        buffers: list[pickle.PickleBuffer] = []
+        rest = pickle.dumps(value, 5, buffer_callback=buffers.append)
+        size = len(rest) + sum(buffer.raw().nbytes for buffer in buffers)
+        return value if size < SMALL else ray.put(value)
 
     def close(self) -> None:
         """Let the workers go."""

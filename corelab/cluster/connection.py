@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ from corelab.plugins import installed, one_line
 
 ANSWER = 10.0
 """Seconds that an address has for its answer."""
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""How HTTP/2, which Ray speaks, begins: a preface and a frame of settings (RFC 9113, 3.4)."""
 LOOK = 60.0
 """Seconds that a node has for telling what is installed on it: a first process must start there."""
 
@@ -63,17 +66,21 @@ def _connect(address: str) -> None:
 
 
 def _knock(address: str) -> None:
-    """ConfigError unless something answers at ADDRESS, for which Ray itself would wait long."""
+    """ConfigError unless Ray answers at ADDRESS, for which Ray itself would wait long."""
     place = urlsplit(address if "://" in address else f"//{address}")
     try:
         if not place.hostname or not place.port:
             raise ValueError
-        socket.create_connection((place.hostname, place.port), ANSWER).close()
+        with socket.create_connection((place.hostname, place.port), ANSWER) as there:
+            if os.environ.get("RAY_USE_TLS", "0") == "0":
+                there.sendall(GREETING)
+                if there.recv(9)[3:4] != GREETING[-6:-5]:  # the kind of frame
+                    raise OSError("something else does")
     except ValueError:
         raise ConfigError(f'--address takes "auto" or "HOST:PORT", got {address!r}') from None
     except OSError as error:
         raise ConfigError(
-            f"--address {address}: nothing answers there ({error.strerror or error}); "
+            f"--address {address}: Ray does not answer there ({error.strerror or error}); "
             "`ray start --head` starts Ray"
         ) from error
 

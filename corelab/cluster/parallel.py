@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from corelab.context import Context
 
+LARGE = 2**15
+"""Numbers from which on a tensor is reduced by itself."""
+
 
 class PeerLostError(Exception):
     """Another process has ended, so what needs all of them cannot be done."""
@@ -33,22 +36,26 @@ class DataParallel(Context):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
-        self._flat: dict[tuple[int, torch.dtype], Tensor] = {}
-        """Where gradients are put in a row; new memory each time takes longer than their sums."""
 
     def average(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each of TENSORS by its mean over all processes: one all-reduce for them all."""
-        listed = list(tensors)
-        if listed:
-            parts = [tensor.detach().flatten() for tensor in listed]
-            sizes = [len(part) for part in parts]
-            key = sum(sizes), parts[0].dtype
-            if key not in self._flat:
-                self._flat[key] = torch.cat(parts)
-            flat = mean_(torch.cat(parts, out=self._flat[key]))
-            with torch.no_grad():
-                for tensor, part in zip(listed, torch.split(flat, sizes), strict=True):
-                    tensor.copy_(part.view_as(tensor))
+        """Replace each of TENSORS by its mean over all processes.
+
+        Large ones are reduced where they are, since copying them takes as long as their sums; the
+        others in a row, since a message takes as long as many of them.
+        """
+        listed = [tensor.detach() for tensor in tensors]
+        large = [x for x in listed if x.numel() >= LARGE and x.is_contiguous()]
+        small = [x for x in listed if x.numel() < LARGE or not x.is_contiguous()]
+        with _together():
+            sums = [dist.all_reduce(x, async_op=True) for x in large]
+            if small:
+                flat = mean_(torch.cat([x.flatten() for x in small]))
+                parts = torch.split(flat, [x.numel() for x in small])
+                for x, part in zip(small, parts, strict=True):
+                    x.copy_(part.view_as(x))
+            for x, reduced in zip(large, sums, strict=True):
+                reduced.wait()
+                x.div_(self.world)
 
     def total(self, *numbers: Any) -> tuple[Any, ...]:
         """The sum of each of NUMBERS, scalars or arrays, over all processes, in float64."""

@@ -31,6 +31,15 @@ def corelab_components() -> list[Component]:
         ),
         Component(
             "algorithm",
+            "rllib-appo",
+            "corelab_rllib.algorithms:APPO",
+            "RLlib's asynchronous PPO: acts while it learns, with a clipped ratio",
+            uses=("environment",),
+            paper="Luo et al. 2020, IMPACT: Importance Weighted Asynchronous Architectures with "
+            "Clipped Target Networks, arXiv:1912.00167",
+        ),
+        Component(
+            "algorithm",
             "rllib-dqn",
             "corelab_rllib.algorithms:DQN",
             "RLlib's deep Q-network: double, dueling, with prioritized replay",

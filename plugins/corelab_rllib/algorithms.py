@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from corelab_envs.interface import Environment, film, measure
 from corelab_media import Video
+from corelab_nets.masks import has_mask
 from gymnasium import spaces
 from numpy.typing import NDArray
 
@@ -82,6 +83,8 @@ class RLlib:
     """How many copies of the environment are learned from if the user does not say."""
     on_policy: ClassVar[bool] = False
     """Whether it learns from what it has just done."""
+    heeds_masks: ClassVar[bool] = False
+    """Whether it learns where a mask says which actions are allowed."""
 
     def __init__(self, config: Any, task: Environment, model: None, context: Context) -> None:
         require(config.batch_size >= 1, "algorithm.batch_size", config.batch_size, "at least 1")
@@ -91,7 +94,14 @@ class RLlib:
         self._policy = "shared" if self._several else "default_policy"  # what RLlib calls one
         if self._several and not self.on_policy:
             raise PluginError(
-                f"{task.name} has several agents, for which rllib-ppo and rllib-impala can learn"
+                f"{task.name} has several agents, for which rllib-ppo, rllib-appo and rllib-impala "
+                "can learn"
+            )
+        self._masked = has_mask(task.single_observation_space)
+        if self._masked and not self.heeds_masks:
+            raise PluginError(
+                f"{task.name} says which actions are allowed, which RLlib's {self.name} does not "
+                "heed; rllib-ppo, rllib-impala, ppo and dqn do"
             )
         self.config, self.task, self.context = config, task, context
         self.space, self._see = observed(task)
@@ -108,6 +118,7 @@ class RLlib:
         try:
             import ray
             from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+            from ray.rllib.core.rl_module.rl_module import RLModuleSpec
             from ray.tune.registry import get_trainable_cls
         except ImportError as error:
             raise PluginError(
@@ -124,7 +135,12 @@ class RLlib:
                 settings.training(**self.training() | _read(config.settings))
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"algorithm.settings: {one_line(error)}") from error
-            settings.rl_module(model_config=DefaultModelConfig(fcnet_hiddens=list(config.sizes)))
+            sizes = DefaultModelConfig(fcnet_hiddens=list(config.sizes))
+            if self._masked:
+                from corelab_rllib.masked import Masked
+
+                settings.rl_module(rl_module_spec=RLModuleSpec(module_class=Masked))
+            settings.rl_module(model_config=sizes)
             self._place(settings)
             try:
                 algorithm = settings.build_algo()
@@ -255,7 +271,7 @@ class PPO(RLlib):
         """Weight of the entropy bonus."""
 
     name = "PPO"
-    on_policy = True
+    on_policy = heeds_masks = True
     num_envs = 8
 
     def training(self) -> dict[str, Any]:
@@ -289,12 +305,46 @@ class IMPALA(RLlib):
         """Weight of the entropy bonus."""
 
     name = "IMPALA"
-    on_policy = True
+    on_policy = heeds_masks = True
 
     def training(self) -> dict[str, Any]:
         """See the base class."""
         c: IMPALA.Config = self.config
         return super().training() | {
+            "vf_loss_coeff": c.value_coef,
+            "entropy_coeff": c.entropy_coef,
+        }
+
+
+class APPO(RLlib):
+    """RLlib's asynchronous PPO: IMPALA's actors and learner with PPO's clipped ratio."""
+
+    @dataclass(frozen=True)
+    class Config(Common):
+        """Options of RLlib's APPO."""
+
+        lr: float = 5e-4
+        """Step size of Adam."""
+        batch_size: int = 500
+        """Steps of the environments in a batch that is learned from."""
+        reuse: int = 2
+        """How often a batch is learned from."""
+        clip: float = 0.4
+        """How far the probability ratio may move from 1 before it stops to pay."""
+        value_coef: float = 0.5
+        """Weight of the value loss."""
+        entropy_coef: float = 0.01
+        """Weight of the entropy bonus."""
+
+    name = "APPO"
+    on_policy = True
+
+    def training(self) -> dict[str, Any]:
+        """See the base class."""
+        c: APPO.Config = self.config
+        return super().training() | {
+            "circular_buffer_iterations_per_batch": c.reuse,
+            "clip_param": c.clip,
             "vf_loss_coeff": c.value_coef,
             "entropy_coeff": c.entropy_coef,
         }

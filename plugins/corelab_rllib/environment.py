@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
 from corelab_envs.interface import Environment
+from corelab_nets.masks import check_mask, has_mask, split_mask, without_mask
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space, iterate
 from numpy.typing import NDArray
 
-from corelab import PluginError
+See: TypeAlias = Callable[[Any], NDArray[np.float32]]
+"""What makes of observations [N, ...] what networks see of them, [N, ...]."""
 
 
-def observed(
-    task: Environment,
-) -> tuple[spaces.Box, Callable[[Any], NDArray[np.float32]]]:
-    """What RLlib's networks see of TASK, and what makes it of observations [N, ...].
+def observed(task: Environment) -> tuple[spaces.Box, See]:
+    """What RLlib's networks see of TASK, and what makes it of its observations.
 
-    Images [C, H, W] become [H, W, C], bytes within 0 and 1, and everything else a vector.
-    PluginError if a mask says which actions are allowed, since these networks take none.
+    Images [C, H, W] become [H, W, C], bytes within 0 and 1, and everything else a vector. If a mask
+    says which of n actions are allowed, it is the first n numbers of a vector. PluginError if a
+    mask does not fit the actions.
     """
     space = task.single_observation_space
-    if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
-        raise PluginError(
-            f"{task.name} says which actions are allowed, which RLlib's networks do not heed; "
-            "ppo and dqn do"
-        )
+    if not has_mask(space):
+        return _numbers(space)
+    check_mask(space, task.single_action_space, task.name)
+    shown, see = _numbers(without_mask(space))
+    n = int(task.single_action_space.n)  # type: ignore[attr-defined]
+
+    def beside_mask(observation: Any) -> NDArray[np.float32]:
+        rest, mask = split_mask(observation)
+        return np.concatenate([mask, see(rest).reshape(len(mask), -1)], 1, dtype=np.float32)
+
+    low = np.concatenate([np.zeros(n, np.float32), shown.low.ravel()])
+    high = np.concatenate([np.ones(n, np.float32), shown.high.ravel()])
+    return spaces.Box(low, high), beside_mask
+
+
+def _numbers(space: spaces.Space[Any]) -> tuple[spaces.Box, See]:
+    """What of SPACE is seen where there is no mask."""
     if isinstance(space, spaces.Box) and len(space.shape) == 3:
         scale = np.float32(255 if space.dtype == np.uint8 else 1)
 

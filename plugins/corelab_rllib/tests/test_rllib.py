@@ -13,6 +13,7 @@ from corelab_rllib import corelab_components
 from corelab_rllib.environment import Single, observed
 from gymnasium import spaces
 
+from corelab import PluginError
 from corelab.experiments import resolve
 
 
@@ -41,6 +42,8 @@ class _Task:
 
     name = "shown"
 
+    single_action_space = spaces.Discrete(2)
+
     def __init__(self, space: spaces.Space[Any]) -> None:
         self.single_observation_space = space
 
@@ -59,6 +62,16 @@ class _Task:
             {"a": np.array([1]), "b": np.array([[0.5, -0.5]], np.float32)},
             [[0, 1, 0.5, -0.5]],
         ),
+        (
+            spaces.Dict(
+                action_mask=spaces.MultiBinary(2), observation=spaces.Box(-1, 1, (2, 1, 1))
+            ),
+            {
+                "action_mask": np.array([[0, 1], [1, 1]], np.int8),
+                "observation": np.array([[[[0.5]], [[-0.5]]], [[[0]], [[1]]]], np.float32),
+            },
+            [[0, 1, 0.5, -0.5], [1, 1, 0, 1]],
+        ),
     ],
 )
 def test_networks_see_numbers(space: spaces.Space[Any], batch: Any, seen: Any) -> None:
@@ -66,6 +79,12 @@ def test_networks_see_numbers(space: spaces.Space[Any], batch: Any, seen: Any) -
     assert see(batch).tolist() == seen
     assert shown.shape == np.shape(seen)[1:]
     assert all(shown.contains(row) for row in see(batch))
+
+
+def test_a_mask_that_does_not_fit_the_actions_is_told() -> None:
+    task = _Task(spaces.Dict(action_mask=spaces.MultiBinary(3), a=spaces.Discrete(2)))
+    with pytest.raises(PluginError, match=r"shown shows an action_mask .* Discrete\(2\)"):
+        observed(task)  # type: ignore[arg-type]
 
 
 def test_without_ray_the_options_are_shown_and_training_says_what_to_install(
@@ -93,4 +112,4 @@ except Exception as error:
 
 def test_the_index_is_what_the_package_has() -> None:
     names = {component.name for component in corelab_components()}
-    assert names == {"rllib-ppo", "rllib-impala", "rllib-dqn", "rllib-sac"}
+    assert names == {"rllib-ppo", "rllib-impala", "rllib-appo", "rllib-dqn", "rllib-sac"}
