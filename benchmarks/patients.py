@@ -1,8 +1,11 @@
-"""Algorithms, networks and environments that can be made sick in one way: a plugin that
-`benchmarks/diagnosis.py` and the tests of the checks announce.
+"""Algorithms, networks and environments that can be made sick in one way, and tasks of their own: a
+plugin that `benchmarks/diagnosis.py` and the tests of the checks announce.
 
-Environments are `patients/FAULT-NAME`, NAME being one of Gymnasium's: `Raw` shows what is observed
-times 255, `Rich` pays ten thousand times as much, `Ends` says that it is over where it is cut off.
+The tasks `shapes` and `gratings` are pictures that are drawn here; `patients/Chase-v0` and
+`patients/Dock-v0` are games.
+Environments that are sick are `patients/FAULT-NAME`, NAME being one of Gymnasium's: `Raw` shows
+what is observed times 255, `Rich` pays ten thousand times as much, `Ends` says that it is over
+where it is cut off.
 """
 
 from __future__ import annotations
@@ -12,10 +15,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import gymnasium as gym
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
-from corelab_datasets.interface import Dataset, minibatch
+from corelab_datasets.interface import Dataset, Split, SplitName, minibatch
 from gymnasium import spaces
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corelab import Component, Context, Saved, UpdateConfig, hookimpl
@@ -28,6 +33,10 @@ ENVIRONMENTS = (
     "MountainCar-v0",
     "Pendulum-v1",
     "LunarLander-v3",
+    "InvertedPendulum-v5",
+    "Reacher-v5",
+    "InvertedDoublePendulum-v5",
+    "patients/Dock-v0",
 )
 
 
@@ -42,13 +51,94 @@ def corelab_components() -> list[Component]:
         uses=("dataset", "classifier"),
     )
     models = (("classifier", "Logits"), ("actor-critic", "Actor"), ("denoiser", "Denoiser"))
+    tasks = (("shapes", "Shapes", "outlines"), ("gratings", "Gratings", "stripes in colour"))
     return [
         algorithm,
+        *(
+            Component("task", name, f"patients:{path}", what, provides="dataset")
+            for name, path, what in tasks
+        ),
         *(
             Component("model", "patient", f"patients:{name}", "may be sick", provides=interface)
             for interface, name in models
         ),
     ]
+
+
+class Drawn(Dataset):
+    """Pictures that are drawn when they are first asked for, the same ones every time."""
+
+    @dataclass(frozen=True)
+    class Config:
+        """No options."""
+
+    PARTS: ClassVar[Mapping[SplitName, int]] = {"train": 3000, "validation": 500, "test": 500}
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+
+    def __init__(self, _config: Config) -> None:
+        self._splits = {name: self._drawn(i, n) for i, (name, n) in enumerate(self.PARTS.items())}
+
+    def split(self, name: SplitName) -> Split:
+        """The part NAME."""
+        return self._splits[name]
+
+    def _drawn(self, seed: int, n: int) -> Split:
+        rng = np.random.default_rng([seed, len(self.classes)])
+        labels = rng.integers(len(self.classes), size=n)
+        pixels = np.stack([self.draw(int(label), rng) for label in labels])
+        pixels = (255 * (pixels + rng.normal(0, 0.05, pixels.shape)).clip(0, 1)).astype(np.uint8)
+        return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
+
+    def draw(self, label: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """A picture [C, H, W] of the class LABEL, dark 0 and bright 1."""
+        raise NotImplementedError
+
+
+class Shapes(Drawn):
+    """Discs, squares and others, each somewhere, of some size and brightness, on black."""
+
+    shape = (1, 14, 14)
+    classes = ("disc", "ring", "square", "frame", "cross", "saltire", "bar", "pole")
+
+    def draw(self, label: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """One of them."""
+        centre, r = rng.uniform(5, 9, 2), rng.uniform(2.5, 4.5)
+        y, x = np.mgrid[:14, :14] - centre[:, None, None]
+        round_, square = np.hypot(x, y), np.maximum(abs(x), abs(y))
+        inside = [
+            round_ < r,
+            abs(round_ - r) < 0.8,
+            square < r,
+            abs(square - r) < 0.8,
+            (np.minimum(abs(x), abs(y)) < 0.8) & (square < r),
+            (abs(abs(x) - abs(y)) < 0.9) & (square < r),
+            (abs(y) < 0.9) & (abs(x) < r),
+            (abs(x) < 0.9) & (abs(y) < r),
+        ]
+        picture: NDArray[np.float64] = rng.uniform(0.5, 1) * inside[label][None]
+        return picture
+
+
+class Gratings(Drawn):
+    """Stripes of six directions in any two colours, of any width and place."""
+
+    shape = (3, 12, 12)
+    classes = tuple(f"{angle} degrees" for angle in range(0, 180, 30))
+
+    def draw(self, label: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """One of them."""
+        angle = np.pi * (label + rng.uniform(-0.2, 0.2)) / 6
+        y, x = np.mgrid[:12, :12]
+        wave = np.sin(
+            (x * np.cos(angle) + y * np.sin(angle)) * rng.uniform(0.8, 1.6) + rng.uniform(0, 6)
+        )
+        one, other = rng.uniform(0, 0.3, 3), rng.uniform(0.6, 1, 3)
+        share = (1 + wave) / 2
+        picture: NDArray[np.float64] = one[:, None, None] * share + other[:, None, None] * (
+            1 - share
+        )
+        return picture
 
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
@@ -213,6 +303,61 @@ class Classifier(Saved):
         return {"loss": loss.item(), "error": error.item()}
 
 
+class Chase(gym.Env[Any, Any]):
+    """Stay near what moves over a plane, for a hundred steps; each pays 1 less the distance."""
+
+    WAYS = 0.15 * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-4, 4, (4,))
+        self.action_space = spaces.Discrete(5)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Both of them somewhere."""
+        super().reset(seed=seed)
+        self.place = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.other = self.np_random.uniform(-1, 1, 2).astype(np.float32)
+        self.drift = self.np_random.uniform(-0.05, 0.05, 2).astype(np.float32)
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        """Go one way."""
+        self.place = (self.place + self.WAYS[action]).clip(-2, 2)
+        self.other = self.other + self.drift
+        self.drift = np.where(
+            abs(self.other) > 1, -np.sign(self.other) * abs(self.drift), self.drift
+        )
+        reward = 1 - float(np.linalg.norm(self.place - self.other))
+        return self._seen(), reward, False, False, {}
+
+    def _seen(self) -> NDArray[np.float32]:
+        return np.concatenate([self.place, self.other - self.place]).astype(np.float32)
+
+
+class Dock(gym.Env[Any, Any]):
+    """Come to rest at 0 on a line and stay there, for eighty steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-10, 10, (2,))
+        self.action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Somewhere, slowly."""
+        super().reset(seed=seed)
+        self.x, self.v = self.np_random.uniform((-2, -0.1), (2, 0.1))
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        """Accelerate or not."""
+        self.v = 0.98 * self.v + 0.03 * (int(action) - 1)
+        self.x = min(3.0, max(-3.0, self.x + self.v))
+        reward = float(np.exp(-self.x * self.x)) - abs(self.v)
+        return self._seen(), reward, False, False, {}
+
+    def _seen(self) -> NDArray[np.float32]:
+        return np.array([self.x, 10 * self.v], np.float32)
+
+
 class Raw(gym.ObservationWrapper[Any, Any, Any]):
     """Shows numbers that nobody has normalised."""
 
@@ -250,7 +395,9 @@ def _made(wrapper: Callable[..., gym.Env[Any, Any]], name: str) -> Callable[...,
     return make
 
 
+gym.register("patients/Chase-v0", Chase, max_episode_steps=100, disable_env_checker=True)
+gym.register("patients/Dock-v0", Dock, max_episode_steps=80, disable_env_checker=True)
 for _wrapper in (Raw, Rich, Ends):
     for _name in ENVIRONMENTS:
-        _id = f"patients/{_wrapper.__name__}{_name}"
+        _id = f"patients/{_wrapper.__name__}{_name.removeprefix('patients/')}"
         gym.register(_id, _made(_wrapper, _name), disable_env_checker=True)

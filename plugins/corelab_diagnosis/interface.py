@@ -56,6 +56,11 @@ class Layer:
     """Rows of a pass."""
     seen: int = 0
     """Rows of all passes that were looked at."""
+    units: int = 0
+    """Numbers in a row of what a hidden layer is given; 0 for a convolution, where a unit is at
+    many places."""
+    used: float = 0.0
+    """Effective rank of what it is given, as a share of its units; 0 if that is not known."""
     rms: float = 1.0
     """Root of the mean square of what it is given."""
     mean: float = 0.0
@@ -76,6 +81,9 @@ class Layer:
     """‖ΔW‖ / ‖W‖ in an update, the median of the updates."""
     updates: int = 0
     """How many updates changed it."""
+
+    def __str__(self) -> str:
+        return f"{self.name} of {self.network}"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Warnings while a run learns.
+"""Warnings while a run learns, and the gradients of its layers in gradients.jsonl.
 
 Rows are kept as they come. From time to time the networks are watched from one row to the next, and
 the checks look at what has come together, so seldom that all of it stays below a hundredth of the
@@ -7,6 +7,7 @@ processor time of the run.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,6 +19,9 @@ from corelab_diagnosis.checks import findings
 from corelab_diagnosis.interface import Evidence, Networks
 from corelab_diagnosis.watch import Watch
 
+FILE = "gradients.jsonl"
+"""A line for each look: `progress`, and by layer, from the first to the last, the root of the mean
+square of its gradient and ‖ΔW‖ / ‖W‖ of an update, each the median of the updates of the look."""
 _SHARE = 0.01
 """Of the processor time of the run that it may take."""
 _GUESS = 0.1
@@ -58,7 +62,9 @@ class Monitor:
         if self._watch is not None:
             watch = self.close()
             self.looks += 1
-            self._tell(watch.seen())
+            seen = watch.seen()
+            self._record(progress, seen)
+            self._tell(seen)
             self._cost = watch.seconds + time.process_time() - began
             self.spent += watch.seconds
         elif self.spent + self._cost < _SHARE * (began - self._began):
@@ -76,6 +82,16 @@ class Monitor:
         watch.__exit__()
         _alone.release()
         return watch
+
+    def _record(self, progress: int, networks: Networks) -> None:
+        if not networks.layers:
+            return
+        layers = [
+            [str(layer), float(f"{layer.gradient:.4g}"), float(f"{layer.change:.4g}")]
+            for layer in networks.layers
+        ]
+        with (self._run.path / FILE).open("a") as file:
+            file.write(json.dumps({"progress": progress, "layers": layers}) + "\n")
 
     def _tell(self, networks: Networks) -> None:
         evidence = replace(self._evidence, rows=self._rows, end=networks)

@@ -29,6 +29,10 @@ from corelab_diagnosis.interface import Layer, Networks
 
 _ROWS = 1024
 """Rows of an input that are looked at, at most."""
+_SAMPLE = 512
+"""Rows of what a hidden layer is given whose rank is taken, at most; of half as many units."""
+_KEPT = 0.99
+"""Share of the sum of singular values that an effective rank accounts for."""
 _SQUASHED, _LOW = 0.98, 0.02
 """Beyond these a tanh, or a sigmoid, is flat."""
 _VIEWS = (
@@ -230,6 +234,8 @@ class _Layer:
         self._weight: Tensor | None = None
         self._before: Tensor | None = None
         self._counts = torch.zeros(5)
+        self._sample: list[Tensor] = []
+        self._sampled = 0
 
     @property
     def pending(self) -> bool:
@@ -251,6 +257,9 @@ class _Layer:
         self.n += len(x)
         self.sum += x.sum(0)
         self.square += x.square().sum(0)
+        if not data and self._sampled < _SAMPLE and not hasattr(self.owner, "kernel_size"):
+            self._sample.append(x[: _SAMPLE - self._sampled].clone())
+            self._sampled += len(self._sample[-1])
         size = x.abs()
         self.largest = torch.maximum(self.largest, size.amax(0))
         zero = size == 0
@@ -303,6 +312,8 @@ class _Layer:
             data=self.data,
             rows=self.rows,
             seen=self.n,
+            units=len(self.sum) if self._sample else 0,
+            used=_used(torch.cat(self._sample)) if self._sample else 0.0,
             rms=rms,
             mean=mean,
             std=std,
@@ -314,6 +325,20 @@ class _Layer:
             change=_median(self.changes),
             updates=len(self.changes),
         )
+
+
+def _used(x: Tensor) -> float:
+    """Effective rank of X [rows, units] (Kumar et al. 2021, arXiv:2010.14498, section 3) as a share
+    of its units, of so many of them as there are rows for; 0 if that is fewer than two.
+    """
+    k = min(x.shape[1], len(x) // 2)
+    if k < 2:
+        return 0.0
+    some = x[:, torch.arange(k, device=x.device) * x.shape[1] // k].double()
+    singular = torch.linalg.eigvalsh(some.T @ some).clamp(min=0).sqrt().flip(0).cumsum(0)
+    if not singular[-1] > 0:
+        return 1 / k
+    return (1 + int((singular < _KEPT * singular[-1]).sum())) / k
 
 
 def _median(values: list[float]) -> float:

@@ -46,6 +46,13 @@ function ticks(low, high, n) {
   return found;
 }
 
+/** Powers of ten from LOW to HIGH, about N of them. */
+function powers(low, high, n) {
+  const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
+  const step = Math.max(1, Math.ceil((last - first + 1) / n));
+  return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, i) => 10 ** (first + i * step));
+}
+
 /** Which of the increasing XS is nearest to X. */
 function nearest(xs, x) {
   let low = 0, high = xs.length - 1;
@@ -99,11 +106,13 @@ class Chart {
     if (!shown.length) { y0 = 0; y1 = 1; }
     if (y0 === y1) { const room = Math.abs(y0) / 10 || 1; y0 -= room; y1 += room; }
     if (x0 === x1) { x0 -= 1; x1 += 1; }
-    const marks = ticks(y0, y1, 5);
+    const logarithmic = y0 > 0 && y1 / y0 > 1000; // one great value would press all others flat
+    const marks = logarithmic ? powers(y0, y1, 5) : ticks(y0, y1, 5);
+    const scaled = logarithmic ? Math.log10 : (y) => y;
     const left = 10 + 6.6 * Math.max(...marks.map((y) => short(y).length));
     const scale = (width - left - right) / (x1 - x0);
     const X = (x) => left + (x - x0) * scale;
-    const Y = (y) => top + ((y1 - y) / (y1 - y0)) * (height - top - bottom);
+    const Y = (y) => top + ((scaled(y1) - scaled(y)) / (scaled(y1) - scaled(y0))) * (height - top - bottom);
     Object.assign(this, { low: x0, high: x1, left, scale, height, bottom, top });
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const path = (xs, ys) => xs.map((x, i) => `${i ? "L" : "M"}${X(x).toFixed(1)} ${Y(ys[i]).toFixed(1)}`).join("");
@@ -118,6 +127,7 @@ class Chart {
       parts.push(make("svg:text", { x: at, y: height - bottom + 16, "text-anchor": anchor }, short(x)));
     }
     parts.push(make("svg:text", { x: width - right, y: height - 4, "text-anchor": "end" }, this.chart.x));
+    if (logarithmic) parts.push(make("svg:text", { x: 0, y: height - 4 }, "logarithmic"));
     for (const s of shown) {
       const stroke = colour(s.group), dashed = dash(s.group);
       if (s.low) {
@@ -262,28 +272,53 @@ function histogram({ name, shape, span, counts, mean, std }) {
   return make("figure", {}, make("figcaption", {}, `${name} [${shape.join(" × ")}]`), drawn, make("p", {}, said));
 }
 
-function histograms() {
-  const place = document.getElementById("histograms");
-  const bins = make("div", { class: "bins" }), output = make("output");
-  let checkpoints, range;
+/** Into PLACE: a choice among RUNS, a slider called LABEL over the STEPS of one, and what DRAW makes of a step. */
+function stepped(place, runs, label, steps, draw) {
+  const drawn = make("div"), output = make("output");
+  let name, of_run, range;
   const turn = (i) => {
-    output.textContent = `checkpoint at ${show(checkpoints[i].progress)}`;
-    bins.replaceChildren(...checkpoints[i].tensors.map(histogram));
+    output.textContent = `${name}, ${label} at ${show(of_run[i].progress)}`;
+    range.setAttribute("aria-valuetext", output.textContent);
+    drawn.replaceChildren(draw(of_run[i], of_run));
   };
   const open = (i) => {
-    checkpoints = data.weights[i].checkpoints;
-    const fresh = slider(checkpoints.length, "checkpoint", turn);
+    name = runs[i].run;
+    of_run = steps(runs[i]);
+    const fresh = slider(of_run.length, label, turn);
     if (range) range.replaceWith(fresh);
     range = fresh;
-    turn(checkpoints.length - 1);
+    turn(of_run.length - 1);
   };
   open(0);
-  place.append(make("div", { class: "bar" }, choice(data.weights.map(({ run }) => run), open), range, output), bins);
+  place.append(make("div", { class: "bar" }, choice(runs.map(({ run }) => run), open), range, output), drawn);
+}
+
+function histograms() {
+  const draw = ({ tensors }) => make("div", { class: "bins" }, ...tensors.map(histogram));
+  stepped(document.getElementById("histograms"), data.weights, "checkpoint", (run) => run.checkpoints, draw);
+}
+
+function norms() {
+  const draw = ({ layers }, looks) => {
+    const every = looks.flatMap((look) => look.layers.map(([, norm]) => norm)).filter((norm) => norm > 0).map(Math.log10);
+    const low = every.reduce((a, b) => Math.min(a, b), 0) - 0.3, high = every.reduce((a, b) => Math.max(a, b), -12) + 0.1;
+    const rows = layers.map(([name, norm, change]) => {
+      const share = norm > 0 ? (Math.log10(norm) - low) / (high - low) : 0;
+      const bar = make("span", { class: "norm", style: `width:${(100 * share).toFixed(1)}%`, "aria-hidden": "true" });
+      const cells = [make("td", { class: "norms" }, bar), make("td", { class: "n" }, show(norm)), make("td", { class: "n" }, show(change))];
+      return make("tr", {}, make("th", { scope: "row" }, name), ...cells);
+    });
+    const head = ["Layer", "", "Gradient", "Change"].map((text, i) => make("th", i > 1 ? { class: "n" } : {}, text));
+    const table = make("table", {}, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
+    return make("div", { class: "wide", tabindex: 0, role: "region", "aria-labelledby": "gradients" }, table);
+  };
+  stepped(document.getElementById("norms"), data.gradients, "updates", (run) => run.looks, draw);
 }
 
 legend();
 for (const figure of document.querySelectorAll(".chart")) watcher.observe(figure);
 if (data.galleries.length) galleries();
+if (data.gradients.length) norms();
 if (data.weights.length) histograms();
 requestAnimationFrame(() => setTimeout(() => {
   document.documentElement.dataset.shown = Math.round(performance.now()); // ms since it was asked for

@@ -20,6 +20,7 @@ from corelab_report import groups as grouping
 from corelab_report.comparison import odds, show, spread, tell
 from corelab_report.curves import MEMORY, PACE, Curve, rounded
 from corelab_report.gallery import galleries
+from corelab_report.gradients import gradients
 from corelab_report.groups import Group
 from corelab_report.histograms import histograms
 from corelab_report.repeating import command
@@ -101,11 +102,14 @@ class Page:
         self.galleries, omitted = galleries(self.groups)
         if omitted:
             self.sentences.append(f"{omitted} pictures are left out, so that the page stays small.")
-        shown = (group.runs[0] for group in groups)
+        shown = [group.runs[0] for group in groups]
         self.weights = [
             {"run": str(run.path), "checkpoints": found}
             for run in shown
             if (found := histograms(run))
+        ]
+        self.gradients = [
+            {"run": str(run.path), "looks": found} for run in shown if (found := gradients(run))
         ]
 
     def html(self, title: str) -> str:
@@ -122,6 +126,7 @@ class Page:
             "charts": drawn,
             "galleries": self.galleries,
             "weights": self.weights,
+            "gradients": self.gradients,
         }
         return environment.get_template("page.jinja").render(
             title=title,
@@ -134,6 +139,7 @@ class Page:
             profiles=self.profiles,
             galleries=self.galleries,
             weights=self.weights,
+            gradients=self.gradients,
             comparison=self.comparison,
             sentences=self.sentences,
             runs=[_facts(run) for group in self.groups for run in group.runs],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from corelab_diagnosis.checks import data, generative, layers, reinforcement, updates
+from corelab_diagnosis.checks import data, fit, generative, layers, reinforcement, updates
 from corelab_diagnosis.interface import Check, Evidence, Finding
 
 CHECKS: tuple[Check, ...] = (
@@ -30,8 +30,10 @@ CHECKS: tuple[Check, ...] = (
     reinforcement.entropy,
     reinforcement.value,
     generative.modes,
-    data.gap,
-    data.bias,
+    fit.few_units,
+    fit.many_units,
+    fit.gap,
+    fit.bias,
 )
 """In the order in which findings are named."""
 

@@ -42,14 +42,14 @@ def initialisation(e: Evidence) -> Finding | None:
     """In a fresh network activations neither shrink nor grow from layer to layer."""
     for layer in (e.fresh or Networks()).hidden():
         if layer.alike:
-            seen = f"all units before {_name(layer)} were the same at the start"
+            seen = f"all units before {layer} were the same at the start"
             why = "units that begin alike get the same gradient and stay alike"
         elif not _SHRUNK < layer.rms < _GROWN:
-            seen = f"{_name(layer)} was given numbers of {layer.rms:.2g} (rms) at the start"
+            seen = f"{layer} was given numbers of {layer.rms:.2g} (rms) at the start"
             way = "nothing is left of a signal" if layer.rms < 1 else "a signal drowns all others"
             why = f"activations should be about 1 in every layer; here {way}"
         elif layer.saturated > 0.8:
-            seen = f"{layer.saturated:.0%} of what {_name(layer)} was given at the start were at "
+            seen = f"{layer.saturated:.0%} of what {layer} was given at the start were at "
             seen += "the flat ends of a sigmoid or tanh"
             why = "where an activation is flat, no gradient comes back"
         else:
@@ -74,7 +74,7 @@ def dead(e: Evidence) -> Finding | None:
         return None
     return Finding(
         "dead units",
-        f"{worst.dead:.0%} of the units before {_name(worst)} were 0 in all {worst.seen:,} rows",
+        f"{worst.dead:.0%} of the units before {worst} were 0 in all {worst.seen:,} rows",
         "a ReLU that is never above 0 gets no gradient and does not come back",
         "a smaller step size, biases that begin at 0, leaky ReLUs, or a normalisation before them",
         "Lu et al. 2019, Dying ReLU and Initialization, arXiv:1903.06733; in reinforcement "
@@ -91,8 +91,7 @@ def saturated(e: Evidence) -> Finding | None:
         return None
     return Finding(
         "saturation",
-        f"{worst.saturated:.0%} of what {_name(worst)} is given are at the flat ends of a sigmoid "
-        "or tanh",
+        f"{worst.saturated:.0%} of what {worst} is given are at the flat ends of a sigmoid or tanh",
         "where an activation is flat, no gradient comes back",
         "smaller weights at the start, normalised inputs, a smaller step size, or ReLUs",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
@@ -140,7 +139,7 @@ def _compared(layers: list[Layer]) -> Finding | None:
         return None
     return Finding(
         f"{kind} gradients",
-        f"the gradient of {_name(layers[0])} is {first:.2g}, that of the others up to "
+        f"the gradient of {layers[0]} is {first:.2g}, that of the others up to "
         f"{last:.2g} ({len(layers)} layers)",
         "each layer multiplies what comes back by its slope, so the first layers learn "
         + ("nothing" if kind == "vanishing" else "in jumps"),
@@ -148,7 +147,3 @@ def _compared(layers: list[Layer]) -> Finding | None:
         "Pascanu et al. 2013, arXiv:1211.5063, section 2; He et al. 2016, arXiv:1512.03385, "
         "section 3",
     )
-
-
-def _name(layer: Layer) -> str:
-    return f"{layer.name} of {layer.network}"

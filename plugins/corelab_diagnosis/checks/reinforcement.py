@@ -11,6 +11,8 @@ _KL, _CLIPPED = 0.05, 0.3
 """KL(π_old ‖ π) in an update, and share of ratios that are clipped, of a policy that jumps."""
 _CERTAIN = 0.1
 """Share of its first entropy below which a policy is certain."""
+_EARLY = 0.4
+"""Share of the budget before which it should not be, unless it is good."""
 _LAG = 10
 """Updates by which the policy that acted may be behind."""
 
@@ -62,19 +64,24 @@ def stale(e: Evidence) -> Finding | None:
 
 def overestimation(e: Evidence) -> Finding | None:
     """No value is above what the rewards allow."""
-    q, gamma = e.late("train/q"), e.option("gamma")
+    values, gamma = e.series("train/q"), e.option("gamma")
     lengths, returns = e.series("train/episode_length"), _returns(e)
-    if q is None or gamma is None or not len(lengths) or not len(returns):
+    if len(values) < 4 or gamma is None or not len(lengths) or not len(returns):
         return None
-    best = float(returns.max())
+    q = float(np.median(values[-max(2, len(values) // 5) :]))  # it may have grown all the time
+    best, L = float(returns.max()), lengths.max()
+    horizon = L if gamma == 1 else (1 - gamma**L) / (1 - gamma)
     bounds = [2 * max(best, 0.0)]
     if e.play is not None and len(e.play.rewards):
-        L, most = lengths.max(), float(e.play.rewards.max())
-        horizon = L if gamma == 1 else (1 - gamma**L) / (1 - gamma)
+        most = float(e.play.rewards.max())
         bounds.append(most * (horizon if most > 0 else 1.0))
         if e.play.rewards.min() >= 0:
             bounds.append(best)
-    bound, scale = min(bounds), max(1.0, abs(float(np.median(returns))))
+    # a soft value, such as that of SAC, counts the policy's entropy as a reward, too
+    entropies = e.series("train/alpha"), e.series("train/entropy")
+    paid = np.prod(entropies, 0) if len(entropies[0]) == len(entropies[1]) else np.zeros(0)
+    bound = min(bounds) + float(paid.max(initial=0)) * horizon
+    scale = max(1.0, abs(float(np.median(returns))))
     if q <= bound + 0.2 * max(abs(bound), 0.05 * scale):
         return None
     return Finding(
@@ -117,19 +124,21 @@ def _highest(e: Evidence, name: str) -> float:
 def entropy(e: Evidence) -> Finding | None:
     """A policy does not become certain before it is good."""
     H, when, returns = e.series("train/entropy"), e.when("train/entropy"), _returns(e)
-    if len(H) < 10 or len(returns) < 5 or e.option("entropy_coef") is None:
+    coefficient = e.option("entropy_coef")
+    if len(H) < 6 or len(returns) < 5 or coefficient is None:
         return None
-    first = float(np.mean(H[:2]))
+    first = float(np.max(H[:2]))
     certain = np.flatnonzero((_CERTAIN * first if first > 0 else first - 4) > H)
-    if not len(certain) or when[certain[0]] > 0.3 or e.progress < 0.3:
+    if not len(certain) or when[certain[0]] > _EARLY or e.progress < _EARLY:
         return None
     if first > 0 and np.median(H[certain[0] :]) > _CERTAIN * first:
         return None
     at = int(certain[0] / len(H) * len(returns))
     n = max(2, len(returns) // 10)
     begun, then, now = (float(np.mean(r)) for r in (returns[:2], returns[at:][:n], returns[-n:]))
-    if now > begun + 0.25 * abs(begun) and then - begun > 0.8 * (now - begun):
-        return None  # it was good by then
+    good = now > begun + 0.25 * abs(begun) and then - begun > 0.8 * (now - begun)
+    if good and coefficient >= 0:  # with less than 0 it is paid for being certain
+        return None
     return Finding(
         "entropy collapse",
         f"the entropy of the policy fell from {first:.3g} to {H[-1]:.2g} nats, below a tenth after "

@@ -43,6 +43,8 @@ def first(**facts: Any) -> Networks:
 
 
 LEARNS = {"start": watched(), "end": watched(), "moved": 0.5, "updates": 5000}
+STUCK = {"train/error": [0.25] * 20, "eval/error": [0.26] * 5}
+BY_HEART = {"train/loss": line(2, 0.01), "eval/loss": [2, 1, 1.2, 1.5, 1.8, 2.1]}
 CERTAIN = {"train/entropy": [0.69, 0.69, *[1e-3] * 18]}
 CASES: dict[str, tuple[Evidence, Evidence]] = {
     "inputs": (
@@ -153,8 +155,16 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         evidence({"eval/recall": [0.1], "eval/recall_floor": [0.8]}),
         evidence({"eval/recall": [0.6], "eval/recall_floor": [0.8]}),
     ),
+    "too few units": (
+        evidence(STUCK, end=watched(replace(HIDDEN, units=3, used=1.0))),
+        evidence(STUCK, end=watched(replace(HIDDEN, units=64, used=1.0))),
+    ),
+    "too many units": (
+        evidence(BY_HEART, end=watched(replace(HIDDEN, units=1024, used=0.1))),
+        evidence(end=watched(replace(HIDDEN, units=1024, used=0.1))),
+    ),
     "overfitting": (
-        evidence({"train/loss": line(2, 0.01), "eval/loss": [2, 1, 1.2, 1.5, 1.8, 2.1]}),
+        evidence(BY_HEART, end=watched(replace(HIDDEN, units=128, used=0.6))),
         evidence({"train/loss": line(2, 0.9), "eval/loss": [2, 1.5, 1.3, 1.2, 1.1, 1.11]}),
     ),
     "bias": (
@@ -164,11 +174,76 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
 }
 
 
+FOLLOWS = {"too many units": ["overfitting"]}
+"""What else is named, since the fault shows in it."""
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_sick_run_is_named_and_its_healthy_twin_is_not(name):
     sick, healthy = CASES[name]
-    assert [finding.check for finding in findings(sick)] == [name]
+    assert [finding.check for finding in findings(sick)] == [name, *FOLLOWS.get(name, [])]
     assert findings(healthy) == []
+
+
+@pytest.mark.parametrize(
+    ("why", "metrics", "facts"),
+    [
+        ("effective rank 100%), and the error rate", STUCK, {}),
+        ("explains only 0.10", {"train/explained_variance": [0.1] * 9}, {}),
+        ("the code has 16", {}, {"options": {"latent": 16}, "provides": "autoencoder"}),
+    ],
+)
+def test_there_are_three_signs_of_too_few_units(why, metrics, facts):
+    narrow = watched(replace(HIDDEN, units=3, used=1.0))
+    found = {
+        finding.check: finding.seen for finding in findings(evidence(metrics, end=narrow, **facts))
+    }
+    assert why in found["too few units"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "used"),
+    [
+        ({"train/error": line(0.9, 0.2)}, 1.0),  # it still gets better
+        ({"train/error": [0.25] * 20, "eval/optimal_error": [0.2]}, 1.0),
+        ({"train/error": [0.05] * 20}, 1.0),
+        (STUCK, 0.3),  # others of its units are idle
+    ],
+)
+def test_a_narrow_network_that_does_what_it_can_is_left_alone(metrics, used):
+    narrow = watched(replace(HIDDEN, units=4, used=used))
+    assert "too few units" not in [f.check for f in findings(evidence(metrics, end=narrow))]
+
+
+def test_a_soft_value_may_be_above_what_rewards_alone_allow():
+    metrics = {
+        "train/q": line(0, 3),
+        "train/return": [-30.0] * 5,
+        "train/episode_length": [50] * 5,
+    }
+    rewards = Play(-np.ones(100))
+    sick = evidence(metrics, options={"gamma": 0.99}, play=rewards)
+    assert [finding.check for finding in findings(sick)] == ["overestimation"]
+    soft = metrics | {"train/alpha": [0.1] * 20, "train/entropy": [1.5] * 20}
+    assert findings(evidence(soft, options={"gamma": 0.99}, play=rewards)) == []
+
+
+def test_a_value_that_grew_until_the_end_is_judged_by_its_end():
+    metrics = {
+        "train/q": line(0, 140),
+        "train/return": [80.0] * 5,
+        "train/episode_length": [100] * 5,
+    }
+    sick = evidence(metrics, options={"gamma": 1.0}, play=Play(np.ones(100)))
+    assert [finding.check for finding in findings(sick)] == ["overestimation"]
+
+
+def test_a_policy_that_is_paid_for_being_certain_is_not_excused_by_being_good():
+    entropies = {"train/entropy": [1.1, 1.0, *[0.01] * 6]}
+    metrics = entropies | {"train/return": [-26.0, -10, 0, 0, 0, 0, 0, 0]}
+    for coefficient, named in ((-2.0, ["entropy collapse"]), (0.0, [])):
+        told = evidence(metrics, n=8, options={"entropy_coef": coefficient})
+        assert [finding.check for finding in findings(told)] == named
 
 
 def test_every_check_has_a_case():
@@ -178,7 +253,7 @@ def test_every_check_has_a_case():
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_finding_has_figures_and_a_source_that_can_be_found(name):
-    (finding,) = findings(CASES[name][0])
+    finding = findings(CASES[name][0])[0]
     assert any(c.isdigit() for c in finding.seen) or name == "last activation"
     assert finding.why
     assert finding.advice

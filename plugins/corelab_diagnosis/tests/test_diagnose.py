@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from corelab_diagnosis import live
@@ -34,7 +37,7 @@ def runs(tmp_path_factory):
     """One that learns next to nothing, and its healthy twin."""
     folder = tmp_path_factory.mktemp("runs")
     healthy = SMALL | {"run.name": "healthy"}
-    slow = SMALL | {"algorithm.lr": 1e-8, "run.name": "slow"}
+    slow = SMALL | {"algorithm.lr": 1e-8, "run.name": "sick"}
     return [
         corelab.train("vae", task="digits", steps=1600, run_dir=folder, options=options)
         for options in (slow, healthy)
@@ -129,12 +132,19 @@ def test_warnings_during_training_come_once_and_change_nothing(tmp_path, capsys,
         task="digits",
         steps=1600,
         run_dir=tmp_path,
-        options=SMALL | {"algorithm.lr": 1e-8},
+        options=SMALL | {"algorithm.lr": 1e-8, "run.name": "sick"},
     )
     said = [line for line in capsys.readouterr().err.splitlines() if "learning rate" in line]
     assert len(said) == 1
     assert said[0].startswith(f"corelab: {run.path}: learning rate too low: an update changes")
     assert "learning rate too low" in (run.path / "log.txt").read_text()
+    looks = [json.loads(line) for line in (run.path / live.FILE).read_text().splitlines()]
+    assert len(looks) > 10
+    assert [look["progress"] for look in looks] == sorted({look["progress"] for look in looks})
+    names, gradients, changes = zip(*looks[-1]["layers"], strict=True)
+    assert len(set(names)) == len(names) > 4
+    assert all(1e-6 < gradient < 1e6 for gradient in gradients)
+    assert max(changes) < 1e-5  # which is why it is said to be slow
     assert run.record["weights_sha256"] == slow.record["weights_sha256"]
 
 
@@ -159,3 +169,21 @@ def test_the_monitor_keeps_to_its_share_of_the_time(runs, monkeypatch):
     monitor.close()
     assert looks[0] == pytest.approx(live._GUESS / live._SHARE, abs=2)
     assert 3 <= len(looks) <= live._SHARE * 1000 / 0.5 + 1
+
+
+def test_sick_runs_are_left_out_of_the_rate_of_false_alarms(runs, tmp_path):
+    for name, run in (("sick", runs[0]), ("a", runs[1]), ("b", runs[1])):
+        shutil.copytree(run.path, tmp_path / name)
+    with (tmp_path / "b" / "metrics.jsonl").open("a") as file:
+        file.writelines('{"progress": 1600, "train/approx_kl": 9}\n' for _ in range(4))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "run.json").write_text("{")
+    told = []
+    reporter = SimpleNamespace(write_sep=lambda _, line: told.append(line), write_line=told.append)
+    folders = SimpleNamespace(getbasetemp=lambda: tmp_path)
+    conftest = runpy.run_path(str(Path(__file__).parents[3] / "conftest.py"))
+    conftest["pytest_terminal_summary"](reporter, SimpleNamespace(_tmp_path_factory=folders))
+    assert told == [
+        "corelab diagnose --no-probe: 1 of 2 healthy runs were flagged (50.0%)",
+        f"{tmp_path / 'b'}: vae on digits: policy update too large",
+    ]

@@ -32,6 +32,12 @@ SICK = {
         {"model.activation": "sigmoid", "model.sizes": [64] * 8},
     ),
     "overfitting": ("classifier", "digits", {"algorithm.examples": 60, "steps": 40_000}),
+    "too few units": ("classifier", "digits", {"model.sizes": [2]}),
+    "too many units": (
+        "classifier",
+        "digits",
+        {"algorithm.examples": 60, "model.sizes": [1024, 1024]},
+    ),
     "rewards": ("ppo", "patients/RichCartPole-v1", {}),
     "truncation as termination": (
         "ppo",

@@ -61,6 +61,26 @@ def test_dead_units_are_those_that_are_never_above_zero():
     assert last.dead == 0.5
 
 
+def test_the_effective_rank_is_that_of_what_a_hidden_layer_is_given():
+    for examples, expected in ((12, 12 / 96), (400, 1.0)):
+        model = net(nn.Linear(200, 96), nn.Tanh(), nn.Linear(96, 1))
+        nn.init.orthogonal_(model[0].weight, 0.1)
+        x = torch.linalg.qr(torch.randn(400, 400)).Q[:examples, :200]
+        first, last = learn(model, x.repeat(400 // examples, 1), lr=0.0).layers
+        assert (first.units, last.units) == (0, 96)
+        assert last.used == pytest.approx(expected, abs=0.1)
+
+
+def test_of_few_rows_only_so_many_units_are_asked_about_and_of_convolutions_none():
+    model = net(nn.Linear(3, 50), nn.ReLU(), nn.Linear(50, 1))
+    last = learn(model, torch.randn(4, 3), updates=2).layers[1]
+    assert last.units == 50
+    assert last.used in [k / 4 for k in (1, 2, 3, 4)]  # eight rows say something about four units
+    assert learn(model, torch.randn(1, 3), updates=2).layers[1].used == 0
+    image = net(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    assert learn(image, torch.randn(16, 1, 8, 8)).layers[1].units == 0
+
+
 @pytest.mark.parametrize("activation", [nn.Tanh(), nn.Sigmoid()])
 def test_flat_activations_are_saturated_and_others_are_not(activation):
     for gain, least, most in ((1.0, 0.0, 0.1), (300.0, 0.8, 1.0)):

@@ -157,6 +157,25 @@ def test_pictures_are_embedded_by_progress_and_weights_by_checkpoint(
     assert sum(early["tensors"][0]["counts"][:13]) == 0
 
 
+def look(progress, *norms):
+    layers = [[f"layer {i}", norm, norm / 1000] for i, norm in enumerate(norms, 1)]
+    return json.dumps({"progress": progress, "layers": layers}) + "\n"
+
+
+def test_gradients_of_what_happened_again_are_those_of_the_second_time(corelab, make_run):
+    run = make_run("a", [{"progress": 500, "time": 1.0, "train/loss": 1.0}])
+    first = [look(100, 1, 2), look(200, 3, 4), look(300, 5, 6)]
+    again = [look(250, 7, 8), look(400, *range(70))]
+    (run.path / "gradients.jsonl").write_text("".join([*first, *again]) + '{"progress": 5')
+    corelab("report", "a", "-o", "report.html")
+    (of_run,) = Texts("report.html").data["gradients"]
+    assert [one["progress"] for one in of_run["looks"]] == [100, 200, 250, 400]
+    assert of_run["looks"][2]["layers"] == [["layer 1", 7, 0.007], ["layer 2", 8, 0.008]]
+    assert [name for name, _, _ in of_run["looks"][3]["layers"]] == [
+        f"layer {i}" for i in range(1, 71, 3)
+    ]
+
+
 @pytest.mark.parametrize(
     ("algorithm", "task", "words"),
     [
@@ -227,11 +246,16 @@ def test_bad_input_is_one_sentence(corelab, make_seeds, make_run, words, sentenc
 def test_the_page_works_in_a_browser(corelab, make_seeds, make_run, picture, save_weights, browser):
     make_seeds("a<b>&", [1, 2, 3])
     make_seeds("b", [4, 5, 6])
-    run = make_run("c", [{"progress": 1000, "time": 1.0, "eval/return": 1.5}])
+    rows = [
+        {"progress": 500, "time": 0.5, "train/spike": 1e6},
+        {"progress": 1000, "time": 1.0, "eval/return": 1.5, "train/spike": 10.0},
+    ]
+    run = make_run("c", rows)
     for progress in (0, 500, 1000):
         picture(run.path / "samples" / f"{progress:09d}-eval-samples.png", progress // 5)
     for progress, scale in ((250, 1.0), (500, 3.0)):
         save_weights(run, progress, {"w": scale * torch.linspace(-1, 1, 80)})
+    (run.path / "gradients.jsonl").write_text(look(250, 0.01, 1.0) + look(500, 0.1, 0.1))
     corelab("report", "a<b>&", "b", "c", "-o", "report.html", "--title", "</script><b>x")
 
     browser.open(Path("report.html"))
@@ -288,6 +312,28 @@ def test_the_page_works_in_a_browser(corelab, make_seeds, make_run, picture, sav
     browser.ask("document.querySelector('#histograms input').focus()")
     browser.press("ArrowLeft")
     assert "checkpoint at 250" in browser.ask("document.querySelector('#histograms').innerText")
+    browser.ask("document.querySelector('#norms input').focus()")
+    browser.press("ArrowLeft")
+    told = browser.ask("document.querySelector('#norms').innerText")
+    assert "updates at 250" in told
+    assert re.findall(r"layer (\d)\s+([\d.]+)\s+([\d.e-]+)", told) == [
+        ("1", "0.01", "1e-5"),
+        ("2", "1", "0.001"),
+    ]
+    width = "document.querySelectorAll('.norm')[{}].getBoundingClientRect().width"
+    assert browser.ask(f"{width.format(0)} / {width.format(1)}") == pytest.approx(
+        0.3 / 2.3, abs=0.05
+    )
+
+    # one great value does not press the others flat
+    spike = (
+        "[...document.querySelectorAll('.chart')].find(c => c.innerText.startsWith('train/spike'))"
+    )
+    browser.ask(f"{spike}.scrollIntoView()")
+    browser.until(f"{spike}.querySelector('path.series')")
+    marks = browser.ask(f"[...{spike}.querySelectorAll('text')].map(text => text.textContent)")
+    assert marks[:3] == ["10", "1,000", "100k"]
+    assert marks[-1] == "logarithmic"
 
     # on a phone, in the dark
     browser.send(
