@@ -1,6 +1,7 @@
 """The three samplers of an autoregressive network beside each other, on one thread of the CPU.
 
     python benchmarks/pixelcnn_sampler.py [--batch 1 16 64] [--network gated] [--rows 28]
+                                          [--threads 2]
 
 Draws images from a network with random weights by `corelab_nets.kernel.Kernel` (compiled), by
 `corelab_nets.autoregressive.sample` (PyTorch, cached) and by `sample_naively` (a pass of the
@@ -16,6 +17,10 @@ What the kernel computes is counted in floating-point operations, two for each t
 convolutions, and compared with the most that this core does of them, measured in the same turns by
 a loop of fused multiply-adds on registers (`peak_gflops`). `pack_seconds` is what it takes to lay
 out the weights for the kernel, once for a network, and is in no other figure.
+
+With `--threads 2`, the kernel also draws on two threads, in turns with one; `speed_up` is the
+seconds on one, by the clock, divided by those on two, the shortest of each. That needs as many
+cores with nothing else to do.
 """
 
 from __future__ import annotations
@@ -92,6 +97,19 @@ def timed(draw: Callable[[], Tensor]) -> tuple[Tensor, float]:
     return images, time.process_time() - began
 
 
+def speed_up(draw: Callable[[], Tensor], threads: int, rounds: int = 9) -> float:
+    """How much sooner DRAW is done on so many THREADS than on one."""
+    shortest = {1: float("inf"), threads: float("inf")}
+    for _ in range(rounds):
+        for n, seconds in shortest.items():
+            torch.set_num_threads(n)
+            began = time.perf_counter()
+            draw()
+            shortest[n] = min(seconds, time.perf_counter() - began)
+    torch.set_num_threads(1)
+    return shortest[1] / shortest[threads]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
@@ -102,6 +120,7 @@ def main() -> None:
         "--rows", type=int, help="rows that the naive sampler draws; all if not given"
     )
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1, help="threads for `speed_up`")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -147,6 +166,8 @@ def main() -> None:
             "of_peak": round(gflops / statistics.median(peaks), 2),
             "same_pixels": round(min(same), 4),
         }
+        if options.threads > 1:
+            figures["speed_up"] = round(speed_up(partial(kernel, u), options.threads), 2)
         print(json.dumps(figures), flush=True)
 
 

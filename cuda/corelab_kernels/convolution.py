@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
@@ -19,8 +20,9 @@ def masked_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, mask
     arXiv:1601.06759, section 3.4); with MASK "B" the middle is seen.
 
     Rather than multiplied, the rows of zeros are left out, and as many rows put above X: the rest
-    is the device's own convolution, in its precision (TF32, and bfloat16 with sums in float32, as
-    PyTorch is set), and fastest where X and WEIGHT are channels-last.
+    is the device's own convolution, fastest where X and WEIGHT are channels-last, in PyTorch's
+    precision: bfloat16, with sums in float32, for tensors of it and under `torch.autocast`, and
+    for float32 on an NVIDIA GPU TF32 unless `torch.backends.cudnn.conv.fp32_precision` is "ieee".
     """
     _check(x, weight, bias, mask)
     k = weight.shape[-1]
@@ -46,11 +48,13 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, mask: str) -> None:
         raise ConfigError(f"x is {list(x.shape)}; it must be [N, {shape[1]}, H, W] as the weights")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ConfigError(f"the bias is {list(bias.shape)}; it must be [{shape[0]}]")
+    cast = torch.is_autocast_enabled(x.device.type)  # to one type, whatever theirs are
     for name, tensor in (("weights", weight), ("bias", bias)):
-        if tensor is not None and (tensor.dtype, tensor.device) != (x.dtype, x.device):
-            raise ConfigError(
-                f"the {name} are {tensor.dtype} on {tensor.device}; they must be as x, {x.dtype} "
-                f"on {x.device}"
-            )
+        if tensor is None or (tensor.device == x.device and (cast or tensor.dtype == x.dtype)):
+            continue
+        raise ConfigError(
+            f"the {name} are {tensor.dtype} on {tensor.device}; they must be as x, {x.dtype} "
+            f"on {x.device}"
+        )
     if not x.is_floating_point() or x.layout != weight.layout or x.is_sparse:
         raise ConfigError(f"x is a {x.layout} tensor of {x.dtype}; it must be dense and floating")

@@ -103,38 +103,50 @@ template <class T> struct Scalar {
 constexpr int32 AHEAD = 1024;  // numbers
 constexpr int32 DEPTH = 64;  // terms that are added at once: their weights stay in the first cache
 
-// The part of a product in M rows, from column N on, for terms FROM to TO.
+// The part of a product in M rows, from column N on, for terms FROM to TO. The loops over rows are
+// unrolled by name: the sums are then in registers from beginning to end.
 template <class V, int32 M, int32 N, class T>
 void tile(const Product<T>& p, int32 place, int32 n, int32 from, int32 to) {
-    V sum[M][N];
-    const T* a[M];
+    const bool begun = from || !(p.bias || p.extra), both = !begun && p.bias && p.extra;
+    const T *a[M], *begin[M], *more[M];
     T* y[M];
     int32 image = place / p.places, x = place % p.places;
+#pragma GCC unroll 8
     for (int32 m = 0; m < M; ++m) {
         a[m] = p.a + image * p.a_image + x * p.a_place;
         y[m] = p.y + image * p.y_image + x * p.y_place + n;
-        const T* extra = p.start(image, x);
-        for (int32 j = 0; j < N; ++j) {
-            const int32 i = j * V::WIDTH;
-            if (from || !(p.bias || extra)) sum[m][j] = V::load(y[m] + i);
-            else if (!extra) sum[m][j] = V::load(p.bias + n + i);
-            else if (!p.bias) sum[m][j] = V::load(extra + n + i);
-            else sum[m][j] = V::load(p.bias + n + i) + V::load(extra + n + i);
-        }
+        more[m] = p.extra ? p.start(image, x) + n : nullptr;
+        begin[m] = begun ? y[m] : p.bias ? p.bias + n : more[m];
         if (++x == p.places) x = 0, ++image;
     }
+    V sum[M][N];
+#pragma GCC unroll 8
+    for (int32 m = 0; m < M; ++m) {
+        for (int32 j = 0; j < N; ++j) sum[m][j] = V::load(begin[m] + j * V::WIDTH);
+    }
+    if (both) {
+#pragma GCC unroll 8
+        for (int32 m = 0; m < M; ++m) {
+            for (int32 j = 0; j < N; ++j) sum[m][j] = sum[m][j] + V::load(more[m] + j * V::WIDTH);
+        }
+    }
     const T* w = p.w + (int64)from * p.n + n;
+    // of the weights of the next terms each of the first tiles fetches a line: they may be far away
+    const T* next = w + (int64)DEPTH * p.n + place / M % N * V::WIDTH;
     for (int32 k = from; k < to; ++k, w += p.n) {
         V b[N];
         for (int32 j = 0; j < N; ++j) b[j] = V::load(w + j * V::WIDTH);
         if constexpr (M == 1) {  // little else is done meanwhile; behind the end is what comes next
             for (int32 j = 0; j < N; ++j) __builtin_prefetch(w + AHEAD + j * V::WIDTH);
         }
+        if constexpr (M == TALL) __builtin_prefetch(next + (k - from) * p.n);
+#pragma GCC unroll 8
         for (int32 m = 0; m < M; ++m) {
             const V x = V::all(a[m][k]);
             for (int32 j = 0; j < N; ++j) sum[m][j].add_product(x, b[j]);
         }
     }
+#pragma GCC unroll 8
     for (int32 m = 0; m < M; ++m) {
         for (int32 j = 0; j < N; ++j) sum[m][j].store(y[m] + j * V::WIDTH);
     }

@@ -1,7 +1,9 @@
 // pixelcnn.h for a GPU: each block is a team, and draws one image in one launch.
 //
 // A thread of a product has one column and some of the rows; weights come through the cache of the
-// whole GPU, which holds them all, and each is read once for these rows.
+// whole GPU, which holds them all, and each is read once for these rows. What all threads know
+// alike, such as where everything is, is in shared memory: so their registers are enough for the
+// rest, none is spilled, and two blocks have room on a multiprocessor.
 
 #include "pixelcnn.h"
 
@@ -69,8 +71,14 @@ struct Members {
 };
 
 template <class T> __device__ void sample(const Task<T>& task, T* workspace, int64 size) {
-    T* own = workspace + blockIdx.x * size;
-    Sampler<T, Members>(Members(), task, own, blockIdx.x, 1).run();
+    using Block = Sampler<T, Members>;
+    __shared__ alignas(Block) unsigned char memory[sizeof(Block)];
+    if (threadIdx.x == 0) {
+        const Block block(Members(), task, workspace + blockIdx.x * size, blockIdx.x, 1);
+        memcpy(memory, &block, sizeof block);
+    }
+    __syncthreads();
+    reinterpret_cast<const Block*>(memory)->run();
 }
 
 template <class T> __device__ int64 workspace(const Network& net) {

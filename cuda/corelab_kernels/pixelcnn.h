@@ -119,6 +119,7 @@ template <class T, class Team> class Sampler {
             down = rows(reach + 1, reach, reach, F, L);
             right = rows(1, reach, 0, F, L);
         }
+        feature_stride = plusplus ? F : right.image;
         below = memory.take((int64)N * W * 2 * F);
         given = memory.take((int64)L * N * W * 2 * F);
         given_second = plusplus ? memory.take((int64)L * N * W * 2 * F) : nullptr;
@@ -131,11 +132,12 @@ template <class T, class Team> class Sampler {
         maxima = memory.take((int64)N * (levels / CHUNK));
         sums = memory.take((int64)N * (levels / CHUNK));
         least = memory.take(N);
+        highest = memory.take(N);
     }
 
     CORELAB_CALL int64 size() const { return memory.used; }
 
-    CORELAB_CALL void run() {
+    CORELAB_CALL void run() const {
         T* const all = memory.base;
         team.each(1, 1, (int32)memory.used, [=](int32, int32, int32 i) { all[i] = (T)0; });
         team.sync();
@@ -181,7 +183,7 @@ template <class T, class Team> class Sampler {
     // Adds, from the START of P on, what a kernel of COLUMNS columns sees of COUNT rows of MAP from
     // row Y on, its first column SHIFT columns from a place. Rows above the image are not there.
     CORELAB_CALL void convolve(Product<T> p, const Rows<T>& map, int32 y, int32 count, int32 x,
-                               int32 shift, int32 columns, const T* w) {
+                               int32 shift, int32 columns, const T* w) const {
         p.images = images;
         p.k = columns * map.channels;
         p.a_image = map.image;
@@ -234,7 +236,7 @@ template <class T, class Team> class Sampler {
     }
 
     CORELAB_CALL void concat_elu(const T* in, int64 in_image, int32 places, T* out,
-                                 int64 out_image) {
+                                 int64 out_image) const {
         const int32 c = F;
         team.each(images, places, c, [=](int32 i, int32 x, int32 j) {
             const T v = in[i * in_image + x * c + j];
@@ -245,7 +247,7 @@ template <class T, class Team> class Sampler {
     }
 
     // X += a sigmoid(b), for the halves of IN
-    CORELAB_CALL void add_glu(const T* in, T* x, int32 places) {
+    CORELAB_CALL void add_glu(const T* in, T* x, int32 places) const {
         const int32 c = F;
         team.each(images, places, c, [=](int32 i, int32 m, int32 j) {
             const T* p = in + (int64)(i * places + m) * 2 * c + j;
@@ -257,7 +259,7 @@ template <class T, class Team> class Sampler {
     // ---- the gated network --------------------------------------------------------------------
 
     // The vertical stack of row Y, and what it tells the horizontal one.
-    CORELAB_CALL void row_of_gated(int32 y, Cursor<const T>& weights) {
+    CORELAB_PHASE void row_of_gated(int32 y, Cursor<const T>& weights) const {
         for (int32 i = 0; i < L; ++i) {
             const Rows<T> in = i ? of(down, i - 1) : canvas;
             const int32 tall = i ? reach + 1 : half, side = i ? reach : half;
@@ -285,7 +287,7 @@ template <class T, class Team> class Sampler {
         }
     }
 
-    CORELAB_CALL void gates(const T* in, int32 places, T* out, int64 out_image) {
+    CORELAB_CALL void gates(const T* in, int32 places, T* out, int64 out_image) const {
         const int32 c = F;
         team.each(images, places, c, [=](int32 i, int32 x, int32 j) {
             const T* p = in + (int64)(i * places + x) * 2 * c + j;
@@ -294,7 +296,7 @@ template <class T, class Team> class Sampler {
     }
 
     // The horizontal stack at column X of row Y: its last layer.
-    CORELAB_CALL T* pixel_of_gated(int32 y, int32 x, Cursor<const T>& weights) {
+    CORELAB_PHASE T* pixel_of_gated(int32 y, int32 x, Cursor<const T>& weights) const {
         for (int32 i = 0; i < L; ++i) {
             const Rows<T> in = i ? of(right, i - 1) : canvas, out = of(right, i);
             const int32 own = i ? reach + 1 : half, side = i ? reach : half;
@@ -312,14 +314,13 @@ template <class T, class Team> class Sampler {
             team.product(p);
             team.sync();
         }
-        feature_stride = right.image;
         return of(right, L - 1).at(y, x);
     }
 
     // ---- the network of PixelCNN++ --------------------------------------------------------------
 
     // The stream u of row Y, and what ul is told by it and by its own row above.
-    CORELAB_CALL void row_of_plusplus(int32 y, Cursor<const T>& weights) {
+    CORELAB_PHASE void row_of_plusplus(int32 y, Cursor<const T>& weights) const {
         const int64 square = (int64)F * F;
         const T* w = weights.take((int64)2 * 3 * seen * F);
         const T* bias = weights.take(F);
@@ -368,7 +369,7 @@ template <class T, class Team> class Sampler {
     }
 
     // The stream ul at column X of row Y.
-    CORELAB_CALL T* pixel_of_plusplus(int32 y, int32 x, Cursor<const T>& weights) {
+    CORELAB_PHASE T* pixel_of_plusplus(int32 y, int32 x, Cursor<const T>& weights) const {
         const int64 square = (int64)F * F;
         T* const ul = gated;
         Product<T> p = at_pixel(0, nullptr, 0, F, ul, F, nullptr, nullptr);
@@ -393,14 +394,13 @@ template <class T, class Team> class Sampler {
             add_glu(line, ul, 1);
             team.sync();
         }
-        feature_stride = F;
         return ul;
     }
 
     // ---- a pixel ------------------------------------------------------------------------------
 
     // Where the pixels of row Y are: BACKGROUND [H][W][3], behind what encodes them.
-    CORELAB_CALL void place(int32 y, const T* background) {
+    CORELAB_CALL void place(int32 y, const T* background) const {
         T* const out = canvas.at(y, 0) + C * E;
         const int64 image = canvas.image;
         const int32 channels = seen;
@@ -416,7 +416,7 @@ template <class T, class Team> class Sampler {
     }
 
     // Put sub-pixel C, as it is known, on the canvas.
-    CORELAB_CALL void encode(int32 y, int32 x, int32 c, const T* table) {
+    CORELAB_CALL void encode(int32 y, int32 x, int32 c, const T* table) const {
         T* const out = canvas.at(y, x) + c * E;
         const int64 image = canvas.image;
         const int64 begin = index(0, c, y, x), step = (int64)C * H * W;
@@ -428,7 +428,8 @@ template <class T, class Team> class Sampler {
     }
 
     // The sub-pixels at (Y, X) from its features H, one after the other.
-    CORELAB_CALL void draw(int32 y, int32 x, const T* h, Cursor<const T> weights, const T* table) {
+    CORELAB_PHASE void draw(int32 y, int32 x, const T* h, Cursor<const T> weights,
+                            const T* table) const {
         const int64 stride = feature_stride;
         const int32 features = F, columns = C * hidden, n = task.net.outputs;
         T* const active = line;
@@ -475,16 +476,17 @@ template <class T, class Team> class Sampler {
         }
     }
 
-    CORELAB_CALL void choose(int32 image, int32 y, int32 x, int32 c, int32 symbol, bool valid) {
+    CORELAB_CALL void choose(int32 image, int32 y, int32 x, int32 c, int32 symbol,
+                             bool valid) const {
         int64* const failed = task.failed + first + image;
         if (!valid && !*failed) *failed = 1 + ((int64)y * W + x) * C + c;
         task.symbols[index(image, c, y, x)] = valid ? symbol : 0;
     }
 
     // The level at which the distribution function of the log-probabilities passes the uniform.
-    CORELAB_CALL void draw_from_levels(int32 y, int32 x, int32 c) {
+    CORELAB_PHASE void draw_from_levels(int32 y, int32 x, int32 c) const {
         T *const p = shades, *const maxima = this->maxima, *const sums = this->sums;
-        T* const least = this->least;
+        T *const least = this->least, *const highest = this->highest;
         const int32 n = levels, chunks = levels / CHUNK, top_k = task.top_k;
         const T temperature = task.temperature;
         const bool cut = top_k > 0 && top_k < (task.net.components ? SHADES : task.net.outputs);
@@ -496,7 +498,7 @@ template <class T, class Team> class Sampler {
             T *const chunk = p + i * n + j * CHUNK, most[CHUNK];
             for (int32 l = 0; l < CHUNK; ++l) {
                 const T v = cut && chunk[l] < least[i] ? -infinity(chunk[l]) : chunk[l];
-                most[l] = chunk[l] = v / temperature;
+                most[l] = chunk[l] = temperature == (T)1 ? v : v / temperature;
             }
             for (int32 w = CHUNK / 2; w; w /= 2) {
                 for (int32 l = 0; l < w; ++l) most[l] = larger(most[l], most[l + w]);
@@ -504,11 +506,15 @@ template <class T, class Team> class Sampler {
             maxima[i * chunks + j] = most[0];
         });
         team.sync();
-        team.each(images, 1, chunks, [=](int32 i, int32, int32 j) {
-            T *const chunk = p + i * n + j * CHUNK, part[CHUNK];
+        team.alone(images, [=](int32 i) {
             T most = maxima[i * chunks];
             for (int32 l = 1; l < chunks; ++l) most = larger(most, maxima[i * chunks + l]);
-            for (int32 l = 0; l < CHUNK; ++l) part[l] = chunk[l] = exp(chunk[l] - most);
+            highest[i] = most;
+        });
+        team.sync();
+        team.each(images, 1, chunks, [=](int32 i, int32, int32 j) {
+            T *const chunk = p + i * n + j * CHUNK, part[CHUNK];
+            for (int32 l = 0; l < CHUNK; ++l) part[l] = chunk[l] = exp(chunk[l] - highest[i]);
             for (int32 w = CHUNK / 2; w; w /= 2) {
                 for (int32 l = 0; l < w; ++l) part[l] = part[l] + part[l + w];
             }
@@ -554,7 +560,7 @@ template <class T, class Team> class Sampler {
     }
 
     // Salimans et al. 2017, eq. 2 and 3, as corelab_generative.mixture.Mixture has them.
-    CORELAB_CALL void draw_from_mixture(int32 y, int32 x, int32 c) {
+    CORELAB_PHASE void draw_from_mixture(int32 y, int32 x, int32 c) const {
         const int32 K = task.net.components, padded = width;
         T *const mixture = this->mixture, *const out = shades;
         const T* const in = parameters;
@@ -622,7 +628,7 @@ template <class T, class Team> class Sampler {
     const int32 levels;
     const bool plusplus;
     Cursor<T> memory;
-    int64 feature_stride = 0;
+    int64 feature_stride;
 
     Rows<T> canvas;  // the encoded image and the background
     Rows<T> down, right;  // what the convolutions of the layers see
@@ -632,7 +638,7 @@ template <class T, class Team> class Sampler {
     T *given, *given_second;  // of a row and all layers: where the products of its pixels begin
     T *line, *gated;  // of a pixel
     T *units, *parameters;  // of its head
-    T *mixture, *shades, *maxima, *sums, *least;  // of the distribution of a sub-pixel
+    T *mixture, *shades, *maxima, *sums, *least, *highest;  // of the distribution of a sub-pixel
 };
 
 }  // namespace corelab

@@ -111,6 +111,7 @@ def sample(
     `ConfigError` if a tensor or a number does not fit, `DivergedError` if a sub-pixel has no
     distribution because the network's output is not finite, `NoCompiler` if this cannot be built.
     """
+    _check_places(uniforms, {"weights": weights, "context": context})  # before PyTorch's dispatcher
     symbols = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
     given = 0
     if prefix is not None:
@@ -296,9 +297,7 @@ def _check(
     _fits(
         "the data type of the symbols", symbols.dtype, symbols.dtype == torch.int64, "torch.int64"
     )
-    for name, tensor in {**floats, "symbols": symbols}.items():
-        same = tensor.device == uniforms.device
-        _fits(f"the device of the {name}", tensor.device, same, uniforms.device)
+    _check_places(uniforms, {**floats, "symbols": symbols})
     shape = (net.channels, net.height, net.width)
     n = len(uniforms)
     of_images = f"images of {shape}"
@@ -324,6 +323,14 @@ def _check(
         least, most = (int(value) for value in symbols[:, :, :given].aminmax())
         known = least >= 0 and most < net.levels
         _fits("a given symbol", least if least < 0 else most, known, f"from 0 to {net.levels - 1}")
+
+
+def _check_places(uniforms: Tensor, others: dict[str, Tensor]) -> None:
+    for name, tensor in {"uniforms": uniforms, **others}.items():
+        dense = tensor.layout == torch.strided
+        _fits(f"the layout of the {name}", tensor.layout, dense, torch.strided)
+        same = tensor.device == uniforms.device
+        _fits(f"the device of the {name}", tensor.device, same, uniforms.device)
 
 
 def _fits(what: str, value: object, fit: bool, right: object) -> None:

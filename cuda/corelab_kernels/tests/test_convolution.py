@@ -47,13 +47,28 @@ def test_channels_last_stays_so():
     assert masked_conv2d(x, weight, mask="A").is_contiguous(memory_format=torch.channels_last)
 
 
-def test_bfloat16_is_rounded_once():
-    exact = given(5, 3)
-    rough = [each.detach().bfloat16() for each in exact]
-    found = masked_conv2d(*rough, mask="B")
-    expected = dense(*(each.double() for each in rough), "B")
+@pytest.mark.parametrize(("k", "inputs"), [(3, 3), (3, 64), (5, 3)])
+def test_bfloat16_is_rounded_once_on_the_way_and_back(k, inputs):
+    rough = given(k, inputs, torch.channels_last, torch.bfloat16)
+    exact = [each.detach().double().requires_grad_() for each in rough]
+    found, expected = masked_conv2d(*rough, mask="B"), dense(*exact, "B")
     assert found.dtype == torch.bfloat16
-    assert torch.allclose(found.double(), expected, rtol=2**-7, atol=2**-7)
+    weights = torch.randn(expected.shape).bfloat16()
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    assert torch.allclose(found.double(), expected, rtol=2**-8, atol=2**-10)
+    for a, b in zip(rough, exact, strict=True):
+        assert a.grad.dtype == torch.bfloat16
+        assert torch.allclose(a.grad.double(), b.grad, rtol=2**-7, atol=2**-7 * b.grad.std())
+
+
+def test_autocast_casts_what_it_is_given():
+    x, weight, bias = (each.detach() for each in given(5, 8, dtype=torch.float32))
+    low = [each.bfloat16() for each in (x, weight, bias)]
+    with torch.autocast("cpu", torch.bfloat16):
+        for before in (x, low[0]):  # as the first layer of a network is given it, and the others
+            found = masked_conv2d(before, weight, bias, mask="A")
+            assert torch.equal(found, masked_conv2d(*low, mask="A"))
 
 
 def test_it_is_usable_in_one_compiled_graph():

@@ -100,25 +100,10 @@ def test_the_probabilities_of_all_images_add_up_to_one(name, shape, levels):
     assert log_p.max() > log_p.min() + 0.5  # it is not the uniform distribution
 
 
-CONDITIONS = {
-    "alone": ({}, {}),
-    "embedded": ({"embed": 3}, {}),
-    "labelled": ({"classes": 3}, {"labels": torch.tensor([0, 2, 1])}),
-    "conditioned": (
-        {"classes": 3, "condition": 2},
-        {
-            "labels": torch.tensor([2, 2, 0]),
-            "condition": torch.randn(3, 2, 5, 4, dtype=torch.float64),
-        },
-    ),
-}
-
-
 @each_net
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("known", CONDITIONS)
 def test_the_cached_sampler_draws_what_the_naive_one_does(name, channels, known):
-    options, given = CONDITIONS[known]
+    options, given = known
     shape = (channels, 5, 4)
     net = make(name, shape, **options)
     u = torch.rand(3, *shape, dtype=torch.float64)
@@ -133,8 +118,9 @@ def test_the_cached_sampler_draws_what_the_naive_one_does(name, channels, known)
 
 
 @each_net
-def test_what_is_known_beforehand_changes_what_is_drawn(name):
-    options, given = CONDITIONS["conditioned"]
+@pytest.mark.parametrize("known", ["conditioned"], indirect=True)
+def test_what_is_known_beforehand_changes_what_is_drawn(name, known):
+    options, given = known
     net = make(name, **options)
     u = torch.rand(3, 1, 5, 4, dtype=torch.float64)
     images = sample(net, u, **given)

@@ -12,7 +12,7 @@ from corelab_nets.kernel import Kernel, missing, pack, unknown
 from corelab_nets.plain import Plain
 from corelab_nets.plusplus import PlusPlus
 
-from corelab import ConfigError, DivergedError
+from corelab import ConfigError, DivergedError, StorageError
 
 NETS = {
     "gated": partial(Gated, layers=3, first=5),
@@ -42,25 +42,10 @@ def make(name, shape=(1, 5, 4), levels=6, channels=8, dtype=torch.float64, **opt
     return net
 
 
-KNOWN = {
-    "alone": ({}, {}),
-    "embedded": ({"embed": 3}, {}),
-    "labelled": ({"classes": 3}, {"labels": torch.tensor([0, 2, 1])}),
-    "conditioned": (
-        {"classes": 3, "condition": 2},
-        {
-            "labels": torch.tensor([2, 2, 0]),
-            "condition": torch.randn(3, 2, 5, 4, dtype=torch.float64),
-        },
-    ),
-}
-
-
 @each_net
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("known", KNOWN)
 def test_the_kernel_draws_what_the_naive_sampler_does(name, channels, known):
-    options, given = KNOWN[known]
+    options, given = known
     shape = (channels, 5, 4)
     net = make(name, shape, **options)
     kernel = Kernel(net)
@@ -174,6 +159,8 @@ def test_operands_that_do_not_fit_are_named():
         (lambda: draw(sizes, weights.float(), context, u), "data type of the weights is torch.f"),
         (lambda: draw(sizes, weights, context, u.half()), "data type of the uniforms is torch.fl"),
         (lambda: draw(sizes, weights, context.float(), u), "data type of the context is torch.f"),
+        (lambda: draw(sizes, weights.to("meta"), context, u), "device of the weights is meta; i"),
+        (lambda: draw(sizes, weights, context, u.to_sparse()), "uniforms is torch.sparse_coo; it"),
         (lambda: draw(sizes, weights, context, u.mT.contiguous().mT), "layout of the uniforms is"),
         (lambda: draw(sizes, weights, context[:2], u), r"context is \(2, 1, 1, 96\); it must be"),
         (lambda: draw(sizes, weights, context.repeat(1, 1, 1, 2)[..., ::2], u), "of the context i"),
@@ -198,3 +185,10 @@ def test_operands_that_do_not_fit_are_named():
     ]:
         with pytest.raises(ConfigError, match=sentence):
             call()
+
+
+def test_images_for_which_there_is_not_enough_memory_are_told():
+    sizes = pixelcnn.Sizes(0, 1, 10_000, 1, 2, 1, 20_000, 1, 3, 3, 1, 2, 0)
+    weights, context = torch.zeros(pixelcnn.count(sizes)), torch.zeros(1, 1, 1, 80_000)
+    with pytest.raises(StorageError, match="there is not enough memory to draw images of this"):
+        pixelcnn.sample(sizes, weights, context, torch.zeros(8, 1, 1, 10_000))
