@@ -5,7 +5,8 @@
 
 One JSON line: inferences a CPU second of depth-first search without restricted backtracking; random
 actions a CPU second on the engine alone, through the vector environment and through Gymnasium (both
-with features, new episodes, and every proof checked); microseconds to save and to restore a state.
+with features or graphs, new episodes, and every proof checked); microseconds to save and to restore
+a state.
 """
 
 from __future__ import annotations
@@ -42,8 +43,10 @@ def main() -> None:
             "problems": len(problems.names),
             "search": round(searching(problems)),
             "engine": round(native(problems)),
-            "vector": round(vector(path)),
-            "gymnasium": round(single(path)),
+            "vector": round(vector(path, "walks")),
+            "vector_graphs": round(vector(path, "graph")),
+            "gymnasium": round(single(path, "walks")),
+            "gymnasium_graphs": round(single(path, "graph")),
             "save_us": round(saved * 1e6, 1),
             "restore_us": round(restored * 1e6, 1),
         }
@@ -78,8 +81,9 @@ def native(problems: ProblemSet) -> float:
     return steps / spent
 
 
-def vector(path: str) -> float:
-    envs, rng = gym.make_vec(ID, COPIES, path=path), np.random.default_rng(0)
+def vector(path: str, observation: str) -> float:
+    envs = gym.make_vec(ID, COPIES, path=path, observation=observation)
+    rng = np.random.default_rng(0)
     observations, _ = envs.reset(seed=0)
     for step in range(STEPS):
         if step == STEPS // 4:  # by now, the problems have been read
@@ -89,16 +93,16 @@ def vector(path: str) -> float:
     return COPIES * (STEPS - STEPS // 4) / (time.process_time() - began)
 
 
-def single(path: str) -> float:
-    env, rng = gym.make(ID, path=path), np.random.default_rng(0)
-    observation, _ = env.reset(seed=0)
+def single(path: str, observation: str) -> float:
+    env, rng = gym.make(ID, path=path, observation=observation), np.random.default_rng(0)
+    seen, _ = env.reset(seed=0)
     for step in range(10 * STEPS):
         if step == 5 * STEPS:
             began = time.process_time()
-        action = int(rng.integers(observation["action_mask"].sum()))
-        observation, _, terminated, truncated, _ = env.step(action)
+        action = int(rng.integers(seen["action_mask"].sum()))
+        seen, _, terminated, truncated, _ = env.step(action)
         if terminated or truncated:
-            observation, _ = env.reset()
+            seen, _ = env.reset()
     return 5 * STEPS / (time.process_time() - began)
 
 

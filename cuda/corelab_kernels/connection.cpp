@@ -9,10 +9,12 @@
 // values of its variables begin.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -445,10 +447,12 @@ Hash reduction_identity(const Proof& proof, Int cell) {
     return mix(mix(mix(ENTRY, PATH), Hash(key & 1)), proof.matrix.codes[key >> 1]);
 }
 
-struct Guide {  // linear models; the weights belong to the caller
+struct Guide {  // linear models and vectors of literals; all of them belong to the caller
     const float *policy, *value;
     Int policy_size, value_size;
     double temperature;
+    const float *goals, *entries;  // of each literal WIDTH numbers; none if WIDTH is 0
+    Int width;
 };
 
 // Scores inferences by the policy of a guide.
@@ -464,7 +468,16 @@ struct Scorer {
         return score;
     }
 
-    double extension(const Matrix& matrix, Int literal) {
+    // What is thought of closing literal G by entering a clause by LITERAL, whatever is bound.
+    double pair(Int g, Int literal) const {
+        double score = 0;
+        for (Int i = 0; i < guide->width; i++)
+            score += double(guide->goals[std::size_t(g) * guide->width + i]) *
+                     guide->entries[std::size_t(literal) * guide->width + i];
+        return score;
+    }
+
+    double extension(const Matrix& matrix, Int g, Int literal) {
         if (known.empty()) known.assign(matrix.atom.size(), std::nan(""));
         const Entry& made = entry(matrix, literal);
         double& score = known[literal];
@@ -472,11 +485,13 @@ struct Scorer {
             score = 0;
             for (Hash hash : made.walks) score += weight(hash);
         }
-        return crossed(score, made.identity);
+        return crossed(score, made.identity) + pair(g, literal);
     }
 };
 
 // ---- depth-first search -------------------------------------------------------------------------
+
+constexpr double LEAST_PRICE = 0.5;  // of an extension that is certain
 
 struct Settings {
     Int cut, scut, comp;
@@ -498,6 +513,8 @@ struct Search : Proof {
     Scorer scorer;
     std::vector<Choice> choices;
     std::vector<Int> ordered;  // literals to connect to, the best first, of the choices in turn
+    std::vector<double> prices;  // what each adds to the cost of its path
+    std::vector<double> costs;   // of paths, by the cell that they end in
     Int goal = NONE;  // to go on with, or NONE: take another alternative
     Int path_limit = 1;
     bool limited = false;  // whether the path limit kept the search from something
@@ -522,6 +539,7 @@ private:
     void restart() {
         choices.clear();
         ordered.clear();
+        prices.clear();
         bindings.old = 0;
         bindings.undo(0, 0);
         cells.clear();
@@ -553,6 +571,7 @@ private:
     void drop(std::size_t height) {
         choices.resize(height);
         ordered.resize(choices.empty() ? 0 : choices.back().end);
+        prices.resize(ordered.size());
         bindings.old = choices.empty() ? 0 : Int(choices.back().variables);
     }
 
@@ -619,13 +638,17 @@ private:
             const Int clause = matrix.clause_of[other];
             const Int offset = bindings.fresh(matrix.width[clause]);
             if (bindings.unify(atom(other, offset), wanted)) {
-                if (!matrix.ground[clause] && path_length(at) >= path_limit) {
+                const double price = scorer.guide ? prices[choice.cursor] : 1;
+                const double cost = price + (at.path == NONE ? 0 : costs[at.path]);
+                if (!matrix.ground[clause] && cost > path_limit) {
                     limited = true;
                 } else {
                     if (inferences >= limit) return false;
                     choice.cursor++;
                     inferences++;
                     goal = extend(g, other, offset);
+                    costs.resize(cells.size());
+                    costs.back() = cost;
                     if (settings.scut && at.parent == NONE) drop(0);
                     return true;
                 }
@@ -636,15 +659,24 @@ private:
         return true;
     }
 
-    // Put the extensions of goal AT in the order of their scores.
+    // Put the extensions of goal AT in the order of their scores, with their prices.
     void order(Choice& choice, const Goal& at) {
         describe(*this, at, scorer.goal);
         std::vector<std::pair<double, Int>> found;
-        for (Int other : extensions(at)) found.push_back({scorer.extension(matrix, other), other});
+        for (Int other : extensions(at)) 
+            found.push_back({scorer.extension(matrix, at.literal, other), other});
         std::stable_sort(found.begin(), found.end(),
                          [](const auto& a, const auto& b) { return a.first > b.first; });
         choice.cursor = Int(ordered.size());
-        for (const auto& [score, other] : found) ordered.push_back(other);
+        double sum = 0;
+        const auto above = [&](double score) {
+            return (score - found[0].first) / scorer.guide->temperature;
+        };
+        for (const auto& [score, other] : found) sum += std::exp(above(score));
+        for (const auto& [score, other] : found) {
+            ordered.push_back(other);
+            prices.push_back(LEAST_PRICE + std::log(sum) - above(score));
+        }
         choice.end = Int(ordered.size());
     }
 
@@ -772,19 +804,25 @@ struct Tableau : Proof {
         take(from, actions, state[7]);
     }
 
+    // Tell SINK the literals that are open besides the goal, the nearest first.
+    template <class Sink>
+    void each_other_open(Sink sink) const {
+        for (Int g = goal; g != NONE; g = goals[g].parent) {
+            const Goal& other = goals[g];
+            for (Int literal = other.literal + 1; literal < other.end; literal++)
+                if (literal != other.entry) sink(literal, other.offset);
+        }
+    }
+
     // Show WALKS the goal AT, all that is open and the path; NUMBERS takes `STATE_NUMBERS`.
     template <class Sink>
     void look(Walks<Sink>& walks, const Goal& at, float* numbers) const {
         walks.literal(at.literal, at.offset, GOAL);
         float open = 1;
-        for (Int g = goal; g != NONE; g = goals[g].parent) {
-            const Goal& other = goals[g];
-            for (Int literal = other.literal + 1; literal < other.end; literal++)
-                if (literal != other.entry) {
-                    walks.literal(literal, other.offset, OPEN);
-                    open++;
-                }
-        }
+        each_other_open([&](Int literal, Int offset) {
+            walks.literal(literal, offset, OPEN);
+            open++;
+        });
         numbers[0] = open;
         numbers[1] = float(path_length(at));
         numbers[2] = float(walks.looked);
@@ -892,6 +930,135 @@ private:
         for (Int other : extensions(at)) actions.push_back({EXTENSION, other});
     }
 };
+
+// ---- a state as a graph -------------------------------------------------------------------------
+
+enum Thing : Int {
+    PREDICATE = 1,
+    FUNCTION = 2,
+    CLAUSE = 3,
+    POSITIVE = 5,
+    NEGATIVE = 6,
+    TERM = 7,
+    UNBOUND = 8,
+};
+enum Link : Int { LITERAL = 1, SYMBOL = 2, FIRST = 3, BEYOND = 5, ABOVE = 6 };
+
+struct Row {
+    Int first, second, third;
+};
+
+struct Sketch {
+    Sketch(const Matrix& matrix, Row* nodes, Row* edges, Int max_nodes, Int max_edges, Int names)
+        : matrix(matrix), nodes(nodes), edges(edges), max_nodes(max_nodes), max_edges(max_edges),
+          names(names), known(std::bit_ceil(2 * std::size_t(max_nodes))) {}
+
+    const Matrix& matrix;
+    Row *nodes, *edges;
+    Int max_nodes, max_edges, names;
+    Int node_count = 0, edge_count = 0;
+    struct Known {  // the node of what has this key, if there is one
+        Int first = 0, second = 0, node = NONE;
+    };
+    std::vector<Known> known;  // a hash table with open addressing
+    struct Place {
+        Int node, term, offset;
+    };
+    std::vector<Place> todo{};
+
+    Int node(Int thing, Int role = 0, Int name = 0) {
+        if (node_count == max_nodes) return NONE;
+        nodes[node_count] = {thing, role, name};
+        return node_count++;
+    }
+
+    void edge(Int source, Int target, Int link) {
+        if (source != NONE && target != NONE && edge_count < max_edges)
+            edges[edge_count++] = {source, target, link};
+    }
+
+    Int literal(Int literal, Int offset, Role role) {
+        const Int made = node(matrix.key[literal] & 1 ? NEGATIVE : POSITIVE, Int(role));
+        if (made != NONE) todo.push_back({made, matrix.atom[literal], offset});
+        return made;
+    }
+
+    void finish(const Bindings& bindings) {
+        for (std::size_t i = 0; i < todo.size(); i++) {
+            const Place at = todo[i];
+            const Term& term = matrix.terms[at.term];
+            const Int thing = nodes[at.node].first == TERM ? FUNCTION : PREDICATE;
+            edge(at.node, symbol(term.symbol, thing), SYMBOL);
+            for (Int place = 0; place < term.count; place++) {
+                Instance below{matrix.arguments[term.first + place], at.offset};
+                if (at.offset >= 0) below = bindings.resolve(below);
+                edge(at.node, instance(below), std::min<Int>(FIRST + place, BEYOND));
+            }
+        }
+    }
+
+private:
+    Known& at(Int first, Int second) {
+        std::size_t i = mix(Hash(first), Hash(second));
+        for (;; i++) {
+            Known& entry = known[i & (known.size() - 1)];
+            if (entry.node == NONE) entry.first = first, entry.second = second;
+            if (entry.first == first && entry.second == second) return entry;
+        }
+    }
+
+    Int symbol(Int symbol, Int thing) {
+        Known& entry = at(symbol, INT32_MAX);
+        if (entry.node == NONE)
+            entry.node = node(thing, 0, names ? 1 + Int(bucket(matrix.codes[symbol], names)) : 0);
+        return entry.node;
+    }
+
+    Int instance(Instance x) {
+        const Term& term = matrix.terms[x.term];
+        const bool unbound = term.symbol < 0, entered = x.offset < 0;
+        Known& entry = !unbound  ? at(x.term, term.ground ? 0 : x.offset)
+                       : entered ? at(term.symbol, x.offset)
+                                 : at(term.symbol - x.offset, 0);
+        if (entry.node == NONE) {
+            entry.node = node(unbound ? UNBOUND : TERM);
+            if (!unbound && entry.node != NONE) todo.push_back({entry.node, x.term, x.offset});
+        }
+        return entry.node;
+    }
+};
+
+void draw(const Tableau& tableau, Sketch& sketch, Int* actions, Int most) {
+    std::fill_n(actions, most, NONE);
+    if (tableau.goal == NONE) return;
+    const Matrix& matrix = tableau.matrix;
+    const Goal& goal = tableau.goals[tableau.goal];
+    Int below = sketch.literal(goal.literal, goal.offset, GOAL);
+    std::vector<std::pair<Int, Int>> on_path;  // cells and their nodes
+    for (Int c = goal.path; c != NONE; c = tableau.cells[c].next) {
+        const Cell& cell = tableau.cells[c];
+        const Int above = sketch.literal(cell.literal, cell.offset, PATH);
+        on_path.push_back({c, above});
+        sketch.edge(below, above, ABOVE);
+        below = above;
+    }
+    tableau.each_other_open([&](Int literal, Int offset) { sketch.literal(literal, offset, OPEN); });
+    for (Int a = 0; a < std::min(most, Int(tableau.actions.size())); a++) {
+        const Action& action = tableau.actions[a];
+        if (action.kind == REDUCTION) {
+            for (const auto& [c, node] : on_path)
+                if (c == action.other) actions[a] = node;
+            continue;
+        }
+        const Int clause = actions[a] = sketch.node(CLAUSE);
+        const Int number = matrix.clause_of[action.other];
+        for (Int literal = matrix.begin[number]; literal < matrix.begin[number + 1]; literal++) {
+            const Role role = literal == action.other ? ENTRY : NEW;
+            sketch.edge(clause, sketch.literal(literal, -1 - a, role), LITERAL);
+        }
+    }
+    sketch.finish(tableau.bindings);
+}
 
 // ---- tree search --------------------------------------------------------------------------------
 
@@ -1009,7 +1176,9 @@ private:
     }
 
     double score(const Action& action) {
-        if (action.kind == EXTENSION) return scorer.extension(tableau.matrix, action.other);
+        if (action.kind == EXTENSION)
+            return scorer.extension(tableau.matrix, tableau.goals[tableau.goal].literal,
+                                    action.other);
         return scorer.crossed(0, reduction_identity(tableau, action.other));
     }
 
@@ -1208,6 +1377,19 @@ void tableau_observe_many(const Tableau* const* tableaux, Int n, Int state_bucke
         rows += state_buckets;
         tableaux[i]->action_features(rows, action_buckets, most);
         rows += std::size_t(most) * action_buckets;
+        for (Int a = 0; a < most; a++) *masks++ = a < Int(tableaux[i]->actions.size());
+    }
+}
+// For each of N tableaux the rows of its graph and the nodes of its first MOST actions; and which
+// of those actions there are.
+void tableau_graph_many(const Tableau* const* tableaux, Int n, Int max_nodes, Int max_edges,
+                        Int most, Int names, Row* nodes, Row* edges, Int* actions,
+                        std::int8_t* masks) {
+    std::fill_n(nodes, std::size_t(n) * max_nodes, Row{});
+    std::fill_n(edges, std::size_t(n) * max_edges, Row{});
+    for (Int i = 0; i < n; i++, nodes += max_nodes, edges += max_edges, actions += most) {
+        Sketch sketch(tableaux[i]->matrix, nodes, edges, max_nodes, max_edges, names);
+        draw(*tableaux[i], sketch, actions, most);
         for (Int a = 0; a < most; a++) *masks++ = a < Int(tableaux[i]->actions.size());
     }
 }

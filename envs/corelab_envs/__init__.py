@@ -70,6 +70,13 @@ def corelab_components() -> list[Component]:
         ),
         Component(
             "task",
+            "premises",
+            "corelab_envs.theorem.task:PremisesTask",
+            "which formulas a theorem can be proved from, among those of all TPTP problems",
+            provides="premises",
+        ),
+        Component(
+            "task",
             "metamath",
             "corelab_envs.metamath.task:MetamathTask",
             "proving theorems of a Metamath database, of one's own or corelab's, backwards",

@@ -20,4 +20,13 @@ def corelab_components() -> list[Component]:
             paper="Kaliszyk, Urban, Michalewski and Olšák 2018, Reinforcement Learning of Theorem "
             "Proving, arXiv:1805.07563",
         ),
+        Component(
+            "algorithm",
+            "premises",
+            "corelab_theorem.premises:PremiseSelection",
+            "premise selection: which formulas a theorem can be proved from, by their graphs",
+            uses=("premises",),
+            paper="Wang, Tang, Wang and Deng 2017, Premise Selection for Theorem Proving by Deep "
+            "Graph Embedding, arXiv:1709.09994",
+        ),
     ]

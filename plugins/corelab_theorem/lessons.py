@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from corelab_envs.theorem.interface import Matrix, Outcome, tableau
+from corelab_envs.theorem.interface import Kind, Matrix, Outcome, tableau
 from numpy.typing import NDArray
 
 Line = list[tuple[int, int]]
@@ -25,6 +26,14 @@ class Choices:
     """Of each state: the action."""
     weights: list[float] = field(default_factory=list)
     """Of each state: what it counts."""
+    goals: list[int] = field(default_factory=list)
+    """Of each state: the literal that is the goal."""
+    entries: list[NDArray[np.int64]] = field(default_factory=list)
+    """Of each state: the literal by which each action enters a clause, -1 for a reduction."""
+
+    def part(self, states: Sequence[int]) -> Choices:
+        """Those among STATES."""
+        return Choices(*([own[i] for i in states] for own in vars(self).values()))
 
 
 @dataclass
@@ -65,6 +74,8 @@ class Lessons:
                 self.choices.lengths.append(lengths)
                 self.choices.chosen.append(action)
                 self.choices.weights.append(weight)
+                self.choices.goals.append(at.goal)
+                self.choices.entries.append(_entries(at))
             self._judge(at, self.discount**left)
             if rival >= 0:
                 here = at.save()
@@ -85,3 +96,8 @@ class Lessons:
         self.outlooks.walks.append(walks)
         self.outlooks.numbers.append(numbers)
         self.outlooks.targets.append(target)
+
+
+def _entries(at: Any) -> NDArray[np.int64]:
+    extends = Kind.EXTENSION
+    return np.array([action.other if action.kind == extends else -1 for action in at.actions])

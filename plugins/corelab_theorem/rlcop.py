@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, SupportsFloat
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, SupportsFloat, TypeAlias, get_args
 
 import numpy as np
 from corelab_envs.theorem.interface import (
@@ -21,16 +22,20 @@ from corelab_envs.theorem.interface import (
     attempt,
     depth_first,
     follow,
+    graph_of,
     reward,
     tree,
 )
 
 from corelab import Context, Saved, Split, require
-from corelab_theorem.lessons import Lessons, Line
+from corelab_theorem.lessons import Choices, Lessons, Line
 from corelab_theorem.linear import Fitting, fit_policy, fit_value
+from corelab_theorem.network import GraphNetwork, examples_of, fit_network
 
-DEPTH_FIRST = Settings(cut=True, comp=7)
-"""How the guided depth-first prover searches: the strongest entry of leanCoP's schedule."""
+Policy: TypeAlias = Literal["linear", "graph"]
+"""What scores inferences."""
+DEPTH_FIRST = Settings(cut=True, comp=10)
+"""How the guided depth-first prover searches."""
 
 
 class RlCoP(Saved):
@@ -54,8 +59,21 @@ class RlCoP(Saved):
         """Tableaux of so many inferences are not extended."""
         eager: bool = True
         """Make reductions that bind variables without asking."""
+        policy: Policy = "linear"
+        """What scores inferences: a linear model of hashed walks, or that and a network on the
+        graph of the problem (graph)."""
+        graph_width: int = 32
+        """How many numbers each node of the graph has in the network."""
+        graph_layers: int = 5
+        """How many links far the nodes of the graph see each other."""
+        graph_epochs: int = 12
+        """How often the network sees all proofs after each pass."""
+        graph_lr: float = 5e-3
+        """Step size of Adam for the network, at the beginning."""
         temperature: float = 1.0
         """What the policy's scores are divided by before they become priors."""
+        depth_first_temperature: float = 2.0
+        """The same, before they become what extensions cost in depth-first search."""
         learn_value: bool = False
         """Learn what states are worth, too; else it remains what is thought of them before."""
         discount: float = 0.98
@@ -84,7 +102,7 @@ class RlCoP(Saved):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     saved: ClassVar[tuple[str, ...]] = (
-        *("policy", "value", "proofs", "failures", "turns", "learned", "progress"),
+        *("policy", "value", "network", "proofs", "failures", "turns", "learned", "progress"),
     )
 
     def __init__(self, config: Config, task: Theorems, model: None, context: Context) -> None:
@@ -93,6 +111,11 @@ class RlCoP(Saved):
         self.rules = Rules(config.exploration, config.big_step, config.depth, config.eager)
         self.policy = np.zeros(config.policy_buckets, np.float32)
         self.value = np.zeros(STATE_NUMBERS + 1 + config.value_buckets, np.float32)
+        self.network: GraphNetwork | None = None
+        if config.policy == "graph":
+            network = context.build(GraphNetwork, config.graph_width, config.graph_layers)
+            self.network = network.cpu()  # where the searches are
+            self._untaught = deepcopy(self.network.state_dict())
         self.learned = False
         """Whether there is anything in these weights."""
         self.proofs: dict[str, list[Line]] = {}
@@ -106,8 +129,16 @@ class RlCoP(Saved):
     @property
     def guide(self) -> Guide | None:
         """What was learned; None before the first lesson, when the search is unguided."""
-        temperature = self.config.temperature
-        return Guide(self.policy, self.value, temperature) if self.learned else None
+        if not self.learned:
+            return None
+        pairs = self.network.pairs if self.network is not None else None
+        return Guide(self.policy, self.value, self.config.temperature, pairs)
+
+    @property
+    def depth_first_guide(self) -> Guide | None:
+        """The same for depth-first search, where the scores become prices."""
+        guide = self.guide
+        return guide and replace(guide, temperature=self.config.depth_first_temperature)
 
     def step(self) -> dict[str, float]:
         """Try to prove a batch of problems; after the last one, learn from all that is known."""
@@ -147,11 +178,13 @@ class RlCoP(Saved):
         """Fit the policy anew to all proofs and, if asked to, the value to them and failures."""
         config, rng = self.config, self.context.rng("minibatches")
         lessons = Lessons(config.policy_buckets, config.value_buckets, config.discount)
+        sources: list[str] = []
         for name in self.task.names:
             proofs = self.proofs.get(name, [])
             for proof in proofs:
                 matrix = self.task.matrix(name)
                 lessons.add_proof(matrix, config.eager, proof, 1 / len(proofs))
+            sources += [name] * (len(lessons.choices.chosen) - len(sources))
             if config.learn_value and name in self.failures:
                 lessons.add_failure(self.task.matrix(name), config.eager, self.failures[name])
         if not lessons.choices.chosen:
@@ -159,11 +192,24 @@ class RlCoP(Saved):
         fitting = Fitting(config.lr, config.weight_decay, config.updates, config.batch_size)
         policy = fit_policy(lessons.choices, config.policy_buckets, fitting, rng)
         self.policy, self.learned = policy.weights, True
-        if not config.learn_value:
-            return {"policy_loss": policy.loss}
-        value = fit_value(lessons.outlooks, config.value_buckets, fitting, rng)
-        self.value = value.weights
-        return {"policy_loss": policy.loss, "value_loss": value.loss}
+        metrics = {"policy_loss": policy.loss}
+        if config.learn_value:
+            value = fit_value(lessons.outlooks, config.value_buckets, fitting, rng)
+            self.value = value.weights
+            metrics["value_loss"] = value.loss
+        if self.network is not None:
+            metrics["graph_loss"] = self._learn_graph(lessons.choices, sources, fitting)
+        return metrics
+
+    def _learn_graph(self, choices: Choices, sources: list[str], fitting: Fitting) -> float:
+        """Fit the network anew to CHOICES, each from the problem of that name in SOURCES."""
+        config, network = self.config, self.network
+        assert network is not None
+        rng = self.context.rng("graphs")
+        graphs = {name: graph_of(self.task.matrix(name)) for name in set(sources)}
+        examples = examples_of(choices, sources, graphs, config.policy_buckets, fitting, rng)
+        network.load_state_dict(self._untaught)
+        return fit_network(network, examples, config.graph_epochs, config.graph_lr, rng)
 
     def evaluate(
         self, split: Split = "test", n: int | None = None, seed: int = 0
@@ -180,7 +226,7 @@ class RlCoP(Saved):
         for name in names:
             matrix = problems.matrix(name)
             by_tree.append(self._search(matrix, self.config.eval_inferences)[0])
-            search = depth_first(matrix, DEPTH_FIRST, self.guide)
+            search = depth_first(matrix, DEPTH_FIRST, self.depth_first_guide)
             search.run(self.config.eval_inferences)
             depth_first_too.append(reward(search) > 0)
         return {
@@ -202,7 +248,8 @@ def _actions(line: Line) -> list[int]:
 
 def _check(config: RlCoP.Config) -> None:
     positive = ("inferences", "eval_inferences", "batch", "big_step", "depth", "proofs")
-    for option in (*positive, "policy_buckets", "value_buckets", "updates", "batch_size"):
+    counts = ("policy_buckets", "value_buckets", "updates", "batch_size")
+    for option in (*positive, *counts, "graph_layers", "graph_epochs"):
         value = getattr(config, option)
         require(value >= 1, f"algorithm.{option}", value, "at least 1")
     for option in ("policy_buckets", "value_buckets"):
@@ -211,7 +258,10 @@ def _check(config: RlCoP.Config) -> None:
     for option in ("exploration", "weight_decay"):
         value = getattr(config, option)
         require(value >= 0, f"algorithm.{option}", value, "at least 0")
-    for option in ("temperature", "lr"):
+    require(config.graph_width >= 2, "algorithm.graph_width", config.graph_width, "at least 2")
+    known = config.policy in get_args(Policy)
+    require(known, "algorithm.policy", config.policy, "linear or graph")
+    for option in ("temperature", "depth_first_temperature", "lr", "graph_lr"):
         value = getattr(config, option)
         require(value > 0, f"algorithm.{option}", value, "positive")
     require(0 < config.discount <= 1, "algorithm.discount", config.discount, "above 0, at most 1")

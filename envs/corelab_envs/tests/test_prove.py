@@ -5,9 +5,11 @@ from xml.etree import ElementTree
 import pytest
 from corelab_envs.theorem import verb
 from corelab_envs.theorem.calculus import Outcome
-from corelab_envs.theorem.machinery import machinery
+from corelab_envs.theorem.machinery import machinery, tree
 from corelab_envs.theorem.problem_set import SHIPPED
-from corelab_envs.theorem.tptp import parse
+from corelab_envs.theorem.prover import Strategy, attempt
+from corelab_envs.theorem.tptp import parse, read
+from corelab_envs.theorem.tree_search import Rules
 
 from corelab import cli
 
@@ -51,6 +53,16 @@ def test_each_end_of_a_search_has_its_status(tmp_path, capsys, text, words, stat
     assert capsys.readouterr().out.startswith(f"% SZS status {status} for made\n% ")
 
 
+def test_a_spent_budget_tells_what_was_tried(tmp_path, capsys):
+    problem = tmp_path / "made.p"
+    problem.write_text("fof(a, axiom, ! [X] : (p(f(X)) => p(X))). fof(g, conjecture, p(a)).")
+    prove(problem, "--inferences", 100, "--no-cut", "--conj", "--form", "none")
+    status, statistics = capsys.readouterr().out.splitlines()
+    assert status == "% SZS status ResourceOut for made"
+    assert statistics.startswith("% 100 inferences in ")  # 1 + 2 + ... + 13, and 9 of 14
+    assert statistics.endswith("s, paths of up to 14 literals, 2 clauses; conj, form none")
+
+
 def test_bad_input_has_a_status_and_a_sentence(tmp_path, capsys):
     problem = tmp_path / "made.p"
     problem.write_text("fof(a, axiom, p &).")
@@ -84,6 +96,22 @@ def test_an_interrupt_tells_what_was_done_so_far(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "% SZS status User for agatha"
     assert lines[1].startswith("% 100 inferences in ")
+
+
+def test_an_interrupted_tree_search_tells_what_was_done_so_far(monkeypatch):
+    def interrupted(*what):
+        search = tree(*what)
+
+        def run(limit):
+            type(search).run(search, limit)
+            raise KeyboardInterrupt
+
+        search.run = run
+        return search
+
+    monkeypatch.setattr("corelab_envs.theorem.prover.tree", interrupted)
+    found = attempt(read(SHIPPED / "agatha.p"), Strategy(rules=Rules()))
+    assert (found.status, found.inferences) == ("User", 100)
 
 
 def test_a_full_memory_and_a_proof_too_large_to_write_are_told(monkeypatch, capsys):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from corelab_envs.theorem import calculus, engine, tree_search
 from corelab_envs.theorem.calculus import Outcome, Settings
 from corelab_envs.theorem.clausify import clausify
-from corelab_envs.theorem.guide import Guide, judge, outlook
+from corelab_envs.theorem.guide import Guide, Pairs, judge, outlook, prices
 from corelab_envs.theorem.machinery import depth_first, follow, tree
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.problem_set import SHIPPED
@@ -34,11 +35,21 @@ def some_guide():
     return Guide(rng.normal(0, 0.2, 1000), rng.normal(0, 0.05, 505), 1.3)
 
 
+def of_pairs(guide):
+    """GUIDE and what it might say of pairs of literals."""
+
+    def pairs(m):
+        rng = np.random.default_rng(len(m.atom))
+        return Pairs(*rng.normal(0, 0.8, (2, len(m.atom), 3)))
+
+    return replace(guide, pairs=pairs)
+
+
 @needs_compiler
 def test_the_compiled_tree_search_makes_every_playout_of_its_twin():
     outcomes = set()
     for m in (*map(matrix, map(read, PROBLEMS)), matrix(parse(UNPROVABLE))):
-        for guide in (None, some_guide()):
+        for guide in (None, some_guide(), of_pairs(some_guide())):
             for eager in (True, False):
                 rules = Rules(1.5, big_step=12, depth=5, eager=eager)
                 twin = tree_search.TreeSearch(m, rules, guide)
@@ -56,13 +67,14 @@ def test_the_compiled_tree_search_makes_every_playout_of_its_twin():
 def test_the_compiled_guided_search_makes_the_same_inferences_as_its_twin(settings):
     for path in PROBLEMS:
         m = matrix(read(path))
-        twin = calculus.Search(m, settings, some_guide())
-        compiled = engine.Search(m, settings, some_guide())
-        for limit in (20, 60):
-            assert twin.run(limit) == compiled.run(limit)
-            assert twin.inferences == compiled.inferences
-            assert twin.path_limit == compiled.path_limit
-            assert twin.steps() == compiled.steps()
+        for guide in (some_guide(), of_pairs(some_guide())):
+            twin = calculus.Search(m, settings, guide)
+            compiled = engine.Search(m, settings, guide)
+            for limit in (20, 60):
+                assert twin.run(limit) == compiled.run(limit)
+                assert twin.inferences == compiled.inferences
+                assert twin.path_limit == compiled.path_limit
+                assert twin.steps() == compiled.steps()
 
 
 @needs_compiler
@@ -80,14 +92,34 @@ def test_both_see_the_same_of_states_and_actions():
             compiled.step(compiled.action_count - 1)
 
 
-def test_a_guide_without_an_opinion_leaves_the_order_as_it_is():
-    for path in PROBLEMS:
-        m = matrix(read(path))
-        plain = depth_first(m, Settings(cut=True, comp=3))
-        guided = depth_first(m, Settings(cut=True, comp=3), Guide(np.zeros(8), np.zeros(8)))
-        assert plain.run(2000) == guided.run(2000)
-        assert plain.steps() == guided.steps()
-        assert plain.inferences == guided.inferences
+def chain(ways):
+    """A proof of twelve extensions, each one of so many WAYS of which the first goes on."""
+    axioms = (
+        f"fof(a{i}w{way}, axiom, ! [X] : (p{i + 1 if way == 0 else f'w{way}'}(X) => p{i}(X)))."
+        for i in range(10)
+        for way in range(ways)
+    )
+    last = "fof(last, axiom, ! [X] : p10(X)). fof(g, conjecture, ! [X] : p0(X))."
+    return matrix(parse("".join(axioms) + last))
+
+
+@pytest.mark.parametrize("ways", [1, 2, 3])
+def test_with_a_guide_the_limit_is_how_improbable_a_path_may_be(ways):
+    plain = depth_first(chain(ways), Settings())
+    assert plain.run(10_000) is Outcome.PROVED
+    assert plain.path_limit == 12
+    guided = depth_first(chain(ways), Settings(), Guide(np.zeros(8), np.zeros(8)))
+    assert guided.run(10_000) is Outcome.PROVED
+    assert guided.path_limit == math.ceil(12 * 0.5 + 10 * math.log(ways))
+    assert guided.steps() == plain.steps()  # without an opinion, the order is as it was
+
+
+def test_shares_become_prices():
+    log_of_sum = math.log(1 + math.exp(-1))
+    wanted = [0.5 + log_of_sum, 1.5 + log_of_sum, 252 + log_of_sum]
+    assert prices([3.0, 1.0, -500.0], 2.0) == pytest.approx(wanted)
+    assert prices([7.0], 1.0) == [0.5]
+    assert prices([], 1.0) == []
 
 
 MAZE = "".join(f"fof(a{i}, axiom, ! [X] : (q{i}(X) => p(X)))." for i in range(20)) + (
@@ -110,12 +142,23 @@ def knowing(m, line):
     return Guide(weights, np.zeros(9))
 
 
-def test_a_guide_that_knows_the_way_saves_inferences():
+def pairing(m, line):
+    """The same, by the literals that are connected."""
+    goals, entries = np.zeros((2, len(m.atom), len(line)))
+    at = calculus.Tableau(m, True)
+    for i, (action, _) in enumerate(line):
+        goals[at.goal, i], entries[at.actions[action].other, i] = 2, 3
+        at.step(action)
+    return Guide(np.zeros(1), np.zeros(6), pairs=lambda _: Pairs(goals, entries))
+
+
+@pytest.mark.parametrize("taught", [knowing, pairing])
+def test_a_guide_that_knows_the_way_saves_inferences(taught):
     m = matrix(parse(MAZE))
     unguided = tree(m, Rules())
     assert unguided.run(1000) is Outcome.PROVED
     assert reward(follow(m, True, unguided.line())) == 1
-    guide = knowing(m, unguided.line())
+    guide = taught(m, unguided.line())
     guided = tree(m, Rules(), guide)
     assert guided.run(1000) is Outcome.PROVED
     assert guided.inferences == len(guided.line()) == 4 < unguided.inferences
@@ -164,6 +207,8 @@ def test_weights_that_cannot_guide_are_refused():
         Guide(np.zeros(1), np.zeros(5))
     with pytest.raises(ConfigError, match="temperature is 0; it must be positive"):
         Guide(np.zeros(1), np.zeros(6), 0)
+    with pytest.raises(DivergedError, match="the vectors of literals as entries are not finite"):
+        Pairs(np.zeros((1, 1)), np.array([[np.inf]]))
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab import require
-from corelab_envs.theorem.guide import Guide, Sight, score
+from corelab_envs.theorem.graph import Link, Sketch, Thing
+from corelab_envs.theorem.guide import Guide, Sight, prices, score
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.walks import STATE_NUMBERS, Role, Walks, bucket
 
@@ -222,6 +223,8 @@ class Goal:
     instance: int
     height: int = 0
     """How many choices there were before this goal's own."""
+    cost: float = 0.0
+    """Of a search: the prices of the extensions on the path, in sum."""
 
 
 class Proof:
@@ -312,10 +315,10 @@ def _skipping(goal: Goal) -> Goal:
 
 
 class Search(Proof):
-    """Depth-first search with iterative deepening on the length of paths, in leanCoP's order.
+    """Depth-first search with iterative deepening on the cost of paths, in leanCoP's order.
 
-    The policy of a GUIDE, if there is one, puts the extensions of each goal in another order: the
-    best first.
+    Each extension of a path costs 1, so what is limited is its length. The policy of a GUIDE, if
+    there is one, gives the extensions of each goal other `prices`, and puts the cheapest first.
     """
 
     def __init__(self, matrix: Matrix, settings: Settings, guide: Guide | None = None) -> None:
@@ -323,6 +326,7 @@ class Search(Proof):
         self.settings = settings
         self._guide = guide
         self._sight = Sight(matrix)
+        self._pairs = guide.pairs(matrix) if guide is not None and guide.pairs else None
         self.outcome = Outcome.RUNNING
         self.path_limit = 1
         self.inferences = 0
@@ -423,34 +427,39 @@ class Search(Proof):
                     self.inferences += 1
                     yield self._closed(goal, cell, Kind.REDUCTION)
                 undo()
-        length = _length(goal.path)
-        for other in self._in_order(goal):
+        for other, price in self._in_order(goal):
             clause = m.clause_of[other]
             offset = bindings.fresh(m.width[clause])
             if bindings.unify(self._atom(other, offset), wanted):
-                if m.width[clause] and length >= self.path_limit:
+                cost = goal.cost + price
+                if m.width[clause] and cost > self.path_limit:
                     self._limited = True
                 else:
                     while self.inferences >= self._limit:
                         yield None
                     self.inferences += 1
-                    new = self._extend(goal, other, offset)
+                    new = replace(self._extend(goal, other, offset), cost=cost)
                     if self.settings.scut and goal.parent is None:
                         self._choices.clear()
                     yield new
             undo()
 
-    def _in_order(self, goal: Goal) -> Sequence[int]:
-        """What GOAL might be connected to: the literals in order, or by a guide the best of those
-        that fit first.
+    def _in_order(self, goal: Goal) -> list[tuple[int, float]]:
+        """What GOAL might be connected to, and at which price: the literals in order, or by a guide
+        the best of those that fit first.
         """
         guide = self._guide
         if guide is None:
-            return self.matrix.connections[self.matrix.key[goal.literal] ^ 1]
+            return [(x, 1.0) for x in self.matrix.connections[self.matrix.key[goal.literal] ^ 1]]
         seen = self._sight.goal(self, goal)
         found = self._extensions(goal)
         scores = {other: score(guide, self._sight.inference(seen, other, None)) for other in found}
-        return sorted(found, key=lambda other: -scores[other])
+        if self._pairs is not None:
+            for other in found:
+                scores[other] += self._pairs.score(goal.literal, other)
+        found.sort(key=lambda other: -scores[other])
+        costs = prices([scores[other] for other in found], guide.temperature)
+        return list(zip(found, costs, strict=True))
 
     def _closed(self, goal: Goal, cell: Cell, kind: Kind) -> Goal:
         if self.settings.cut:
@@ -600,18 +609,58 @@ class Tableau(Proof):
         hashed = [bucket(value, buckets) for value in seen]
         return np.array(hashed, np.int32), np.array(numbers, np.float32)
 
+    def graph(
+        self,
+        nodes: NDArray[np.int32],
+        edges: NDArray[np.int32],
+        actions: NDArray[np.int32],
+        names: int,
+    ) -> None:
+        """Write the state into NODES and EDGES as a `Sketch` of it: the goal, the path, the other
+        open goals, and the clauses that can be entered. ACTIONS takes the node of each action: the
+        clause that it enters or the literal of the path that it reduces with; -1 beyond the last.
+        """
+        actions[:] = -1
+        sketch = Sketch(self.matrix, nodes, edges, names)
+        goal = self._goal
+        if goal is None:
+            return
+        below = sketch.literal(goal.literal, goal.offset, Role.GOAL)
+        on_path: dict[Cell, int] = {}
+        for cell in goal.path or ():
+            on_path[cell] = sketch.literal(cell.literal, cell.offset, Role.PATH)
+            sketch.edge(below, on_path[cell], Link.ABOVE)
+            below = on_path[cell]
+        for literal, offset in self._others_open(goal):
+            sketch.literal(literal, offset, Role.OPEN)
+        for i, ((_, entry), reduced) in enumerate(self._actions[: len(actions)]):
+            if reduced is not None:
+                actions[i] = on_path[reduced]
+                continue
+            actions[i] = clause = sketch.node(Thing.CLAUSE)
+            number = self.matrix.clause_of[entry]
+            for literal in range(*self.matrix.begin[number : number + 2]):
+                role = Role.ENTRY if literal == entry else Role.NEW
+                sketch.edge(clause, sketch.literal(literal, -1 - i, role), Link.LITERAL)
+        sketch.finish(self.bindings)
+
+    def _others_open(self, goal: Goal) -> Iterator[tuple[int, int]]:
+        """The literals that are open besides GOAL, with their offsets, the nearest first."""
+        at: Goal | None = goal
+        while at is not None:
+            for literal in range(at.literal + 1, at.end):
+                if literal != at.entry:
+                    yield literal, at.offset
+            at = at.parent
+
     def _look(self, goal: Goal, sink: Callable[[int], None]) -> list[float]:
         """Show SINK walks down GOAL, all that is open and the path; the plain numbers."""
         walks = Walks(self.matrix, self.bindings, sink)
         walks.literal(goal.literal, goal.offset, Role.GOAL)
         open_goals = 1
-        at: Goal | None = goal
-        while at is not None:
-            for literal in range(at.literal + 1, at.end):
-                if literal != at.entry:
-                    walks.literal(literal, at.offset, Role.OPEN)
-                    open_goals += 1
-            at = at.parent
+        for literal, offset in self._others_open(goal):
+            walks.literal(literal, offset, Role.OPEN)
+            open_goals += 1
         numbers = [open_goals, _length(goal.path), walks.looked, self.inferences]
         for cell in goal.path or ():
             walks.literal(cell.literal, cell.offset, Role.PATH)
@@ -710,6 +759,22 @@ def observe_many(
         observations[i, :state_features] = tableau.features(state_features)
         observations[i, state_features:] = tableau.action_features(action_features, most).ravel()
         masks[i] = np.arange(most) < tableau.action_count
+
+
+def graph_many(
+    tableaux: Sequence[Tableau],
+    nodes: NDArray[np.int32],
+    edges: NDArray[np.int32],
+    actions: NDArray[np.int32],
+    masks: NDArray[np.int8],
+    names: int,
+) -> None:
+    """Write the graph of each of TABLEAUX into NODES [n, ...], EDGES and ACTIONS as `Tableau.graph`
+    does, and which of the first k actions there are into MASKS [n, k].
+    """
+    for i, tableau in enumerate(tableaux):
+        tableau.graph(nodes[i], edges[i], actions[i], names)
+        masks[i] = np.arange(masks.shape[1]) < tableau.action_count
 
 
 def _length(path: Cell | None) -> int:

@@ -50,6 +50,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
         None,
         [_Pointer, _Int, _Int, _Int, _Int, _Pointer, _Pointer],
     ),
+    "tableau_graph_many": (
+        None,
+        [_Pointer, *5 * [_Int], *4 * [_Pointer]],
+    ),
     "tableau_outcome": (_Int, [_Pointer]),
     "tableau_inferences": (_Int, [_Pointer]),
     "tableau_actions": (_Int, [_Pointer, _Pointer, _Int]),
@@ -151,6 +155,9 @@ class _Weights(ctypes.Structure):
         ("policy_size", _Int),
         ("value_size", _Int),
         ("temperature", ctypes.c_double),
+        ("goals", _Pointer),
+        ("entries", _Pointer),
+        ("width", _Int),
     )
 
 
@@ -164,10 +171,17 @@ class _Object:
         self._library = _library()
         self._matrix = _compiled(matrix)
         self._guide = guide  # which keeps the weights alive
-        self._weights = guide and _Weights(
-            guide.policy.ctypes.data, guide.value.ctypes.data,
-            len(guide.policy), len(guide.value), guide.temperature,
-        )  # fmt: skip
+        self._weights: _Weights | None = None
+        if guide is not None:
+            self._weights = weights = _Weights(
+                guide.policy.ctypes.data, guide.value.ctypes.data,
+                len(guide.policy), len(guide.value), guide.temperature,
+            )  # fmt: skip
+            if guide.pairs is not None:
+                self._pairs = pairs = guide.pairs(matrix)  # likewise
+                weights.goals = pairs.goals.ctypes.data
+                weights.entries = pairs.entries.ctypes.data
+                weights.width = pairs.goals.shape[1]
         words: tuple[Any, ...] = options
         if self._kind != "tableau":
             words += (self._weights and ctypes.byref(self._weights),)
@@ -388,6 +402,23 @@ def observe_many(
     _library().tableau_observe_many(
         _pointers(tableaux), len(tableaux), state_features, action_features, most,
         observations.ctypes.data, masks.ctypes.data,
+    )  # fmt: skip
+
+
+def graph_many(
+    tableaux: Sequence[Tableau],
+    nodes: NDArray[np.int32],
+    edges: NDArray[np.int32],
+    actions: NDArray[np.int32],
+    masks: NDArray[np.int8],
+    names: int,
+) -> None:
+    """Write the graph of each of TABLEAUX into NODES [n, ...], EDGES and ACTIONS, as the twin's
+    `Tableau.graph` says, and which of the first k actions there are into MASKS [n, k].
+    """
+    _library().tableau_graph_many(
+        _pointers(tableaux), len(tableaux), nodes.shape[1], edges.shape[1], masks.shape[1], names,
+        nodes.ctypes.data, edges.ctypes.data, actions.ctypes.data, masks.ctypes.data,
     )  # fmt: skip
 
 

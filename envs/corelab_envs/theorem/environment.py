@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import gymnasium as gym
 import numpy as np
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
@@ -21,11 +22,14 @@ from corelab import DataError, require
 from corelab_envs.proving import Observation, Spaces
 from corelab_envs.theorem.calculus import ACTION_NUMBERS, Outcome
 from corelab_envs.theorem.clausify import Form
+from corelab_envs.theorem.graph import Link, Thing
 from corelab_envs.theorem.machinery import machinery
 from corelab_envs.theorem.problem_set import Part, ProblemSet
 from corelab_envs.theorem.proof import current_goal, reward, show_tableau, tableau
-from corelab_envs.theorem.walks import STATE_NUMBERS
+from corelab_envs.theorem.walks import STATE_NUMBERS, Role
 
+Seen: TypeAlias = Literal["walks", "graph"]
+"""How a state is shown: as hashed walks and numbers, or as a graph."""
 _DRAWS = 1000
 
 
@@ -51,6 +55,14 @@ class Options(Spaces):
     """How many numbers tell the state."""
     action_features: int = 32
     """How many numbers tell each action."""
+    observation: Seen = "walks"
+    """How a state is shown: as numbers (walks), or as a graph of nodes and edges."""
+    max_nodes: int = 512
+    """How many nodes a graph has room for; those that are deepest in terms are left out first."""
+    max_edges: int = 1024
+    """How many edges a graph has room for."""
+    name_buckets: int = 0
+    """How many different names a graph tells of symbols; 0: names mean nothing."""
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -58,8 +70,28 @@ class Options(Spaces):
             ("max_actions", 1),
             ("state_features", STATE_NUMBERS + 1),
             ("action_features", ACTION_NUMBERS + 1),
+            ("max_nodes", 1),
+            ("max_edges", 1),
+            ("name_buckets", 0),
         ):
             require(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        known = self.observation in get_args(Seen)
+        require(known, "observation", self.observation, "walks or graph")
+
+    def observation_space(self) -> spaces.Dict:
+        """What a state shows."""
+        if self.observation == "walks":
+            return super().observation_space()
+        last = self.max_nodes - 1
+        highest = int(max(*Thing, *Role, self.name_buckets))
+        return spaces.Dict(
+            {
+                "nodes": spaces.Box(0, highest, (self.max_nodes, 3), np.int32),
+                "edges": spaces.Box(0, int(max(last, *Link)), (self.max_edges, 3), np.int32),
+                "actions": spaces.Box(-1, last, (self.max_actions,), np.int32),
+                "action_mask": spaces.Box(0, 1, (self.max_actions,), np.int8),
+            }
+        )
 
     def problems(self) -> ProblemSet:
         """What is drawn from."""
@@ -94,6 +126,13 @@ class _Problems:
     def observe(self, tableaux: list[Any]) -> Observation:
         """What TABLEAUX show, [N, ...]."""
         o, n = self.options, len(tableaux)
+        if o.observation == "graph":
+            nodes = np.empty((n, o.max_nodes, 3), np.int32)
+            edges = np.empty((n, o.max_edges, 3), np.int32)
+            actions = np.empty((n, o.max_actions), np.int32)
+            masks = np.empty((n, o.max_actions), np.int8)
+            self.machine.graph_many(tableaux, nodes, edges, actions, masks, o.name_buckets)
+            return {"nodes": nodes, "edges": edges, "actions": actions, "action_mask": masks}
         size = o.state_features + o.max_actions * o.action_features
         shown = np.empty((n, size), np.float32)
         masks = np.empty((n, o.max_actions), np.int8)

@@ -13,7 +13,7 @@ problems, so what is learned of one applies to another, and the walks tell of cl
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
+class Pairs:
+    """What is thought of closing a literal of a matrix by another, whatever their variables are
+    bound to: the dot product of two vectors.
+    """
+
+    goals: NDArray[np.float32]
+    """Of each literal, as a goal: its vector, [L, K]."""
+    entries: NDArray[np.float32]
+    """Of each literal, as the one by which a clause is entered, [L, K]."""
+
+    def __post_init__(self) -> None:
+        for name in ("goals", "entries"):
+            array = np.ascontiguousarray(getattr(self, name), np.float32)
+            if not np.isfinite(array).all():
+                raise DivergedError(f"the vectors of literals as {name} are not finite")
+            object.__setattr__(self, name, array)
+
+    def score(self, goal: int, entry: int) -> float:
+        """What is thought of closing the literal GOAL by ENTRY."""
+        total = 0.0
+        for a, b in zip(self.goals[goal].tolist(), self.entries[entry].tolist(), strict=True):
+            total += a * b
+        return total
+
+
+@dataclass(frozen=True, eq=False)
 class Guide:
     """Weights that say which inference is promising, and how good a state is."""
 
@@ -37,7 +63,9 @@ class Guide:
     value: NDArray[np.float32]
     """Weights of the value: of the plain numbers of a state, of a constant, of buckets, [V]."""
     temperature: float = 1.0
-    """What scores are divided by before they become priors."""
+    """What scores are divided by before they become priors or prices."""
+    pairs: Callable[[Matrix], Pairs] | None = None
+    """What to add to the scores of extensions, found once for each problem."""
 
     def __post_init__(self) -> None:
         for name, least in (("policy", 1), ("value", STATE_NUMBERS + 2)):
@@ -55,6 +83,19 @@ def softmax(scores: Sequence[float]) -> list[float]:
     weights = [math.exp(score - most) for score in scores]
     total = sum(weights)
     return [weight / total for weight in weights]
+
+
+LEAST_PRICE = 0.5
+"""The price of an extension that is certain."""
+
+
+def prices(scores: Sequence[float], temperature: float) -> list[float]:
+    """What extensions of these SCORES, the greatest first, add to the cost of a path: the less
+    probable, the more; for a share p of exp(score / TEMPERATURE), `LEAST_PRICE` - ln p.
+    """
+    above = [(score - scores[0]) / temperature for score in scores]
+    log_of_sum = math.log(sum(map(math.exp, above))) if above else 0.0
+    return [LEAST_PRICE + log_of_sum - more for more in above]
 
 
 class Sight:

@@ -1,4 +1,4 @@
-"""The interface "theorems": what a task promises to an algorithm that learns to prove.
+"""The interfaces "theorems" and "premises": what tasks promise to algorithms that learn to prove.
 
 Besides the task itself, this is what such an algorithm works with: searches that a `Guide` leads,
 and tableaux, in which it follows what they found.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from corelab_envs.theorem.calculus import Outcome, Settings
+from corelab_envs.theorem.calculus import Kind, Outcome, Settings
 from corelab_envs.theorem.clausify import Form
-from corelab_envs.theorem.guide import Guide, outlook
+from corelab_envs.theorem.graph import Graph, Link, Thing, graph_of
+from corelab_envs.theorem.guide import Guide, Pairs, outlook
+from corelab_envs.theorem.library import Library, Theorem
 from corelab_envs.theorem.machinery import depth_first, follow, tableau, tree
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.proof import reward
@@ -23,18 +25,27 @@ __all__ = [
     "STATE_NUMBERS",
     "Attempt",
     "Form",
+    "Graph",
     "Guide",
+    "Kind",
+    "Library",
+    "Link",
     "Matrix",
     "Outcome",
+    "Pairs",
+    "Premises",
     "Problem",
     "Proves",
     "Rules",
     "Settings",
     "Strategy",
+    "Theorem",
     "Theorems",
+    "Thing",
     "attempt",
     "depth_first",
     "follow",
+    "graph_of",
     "outlook",
     "reward",
     "tableau",
@@ -58,6 +69,17 @@ class Theorems(Protocol):
     @property
     def measured(self) -> Theorems:
         """The same, with the problems that are not learned from."""
+
+
+class Premises(Protocol):
+    """A task that provides "premises": theorems, and what they might be proved from."""
+
+    library: Library
+    """The formulas of all problems."""
+    theorems: list[Theorem]
+    """Those to be learned from."""
+    measured: list[Theorem]
+    """Those that are not learned from."""
 
 
 @runtime_checkable

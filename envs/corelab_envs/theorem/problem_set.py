@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from corelab import DataError
 from corelab_envs.theorem.clausify import Form, clausify
 from corelab_envs.theorem.matrix import Matrix
-from corelab_envs.theorem.tptp import read
+from corelab_envs.theorem.tptp import Problem, read
 
 Part: TypeAlias = Literal["all", "train", "dev"]
 """All problems, or those to learn from, or those to measure on."""
@@ -49,6 +49,10 @@ class ProblemSet:
         self.names = [file.stem for file in files]
         """What the problems are called, in order."""
         self._files = dict(zip(self.names, files, strict=True))
+
+    def problem(self, name: str) -> Problem:
+        """The formulas of the problem NAME. `DataError` if it cannot be read."""
+        return read(self._files[name])
 
     def matrix(self, name: str) -> Matrix:
         """The clauses of the problem NAME. `DataError` if it cannot be read."""

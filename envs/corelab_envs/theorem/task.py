@@ -1,13 +1,16 @@
-"""The tasks "tptp" and "theorems": proving, one inference at a time or a problem at a time."""
+"""The tasks "tptp", "theorems" and "premises": proving, one inference at a time or a problem at a
+time, and choosing what to prove a theorem from.
+"""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from corelab import require
+from corelab import DataError, require
 from corelab_envs.theorem.clausify import Form
-from corelab_envs.theorem.environment import ConnectionEnv, Options
+from corelab_envs.theorem.environment import ConnectionEnv, Options, Seen
+from corelab_envs.theorem.library import Library
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.problem_set import Part, ProblemSet
 from corelab_envs.vector import Copies, Copy
@@ -44,6 +47,14 @@ class TPTPTask:
         """How many numbers tell the state."""
         action_features: int = 32
         """How many numbers tell each action."""
+        observation: Seen = "walks"
+        """How a state is shown: as numbers (walks), or as a graph of nodes and edges."""
+        max_nodes: int = 512
+        """How many nodes a graph has room for."""
+        max_edges: int = 1024
+        """How many edges a graph has room for."""
+        name_buckets: int = 0
+        """How many different names a graph tells of symbols; 0: names mean nothing."""
 
     name = "tptp"
     video = False
@@ -126,3 +137,38 @@ class TheoremsTask:
     def matrix(self, name: str) -> Matrix:
         """The clauses of the problem NAME. `DataError` if it cannot be read."""
         return self._problems.matrix(name)
+
+
+class PremisesTask:
+    """Theorems, each with the formulas that it was proved from among those of all problems.
+
+    It is learned from nine tenths of the theorems, and measured on the last. See `ProblemSet` for
+    which those are.
+    """
+
+    @dataclass(frozen=True)
+    class Config:
+        """Options of premise selection."""
+
+        path: str | None = None
+        """A folder of files `*.p`; none takes the problems that corelab has."""
+        dev_path: str | None = None
+        """A folder to be measured on; none splits the problems of the first."""
+
+    def __init__(self, config: Config) -> None:
+        folder = Path(config.path) if config.path is not None else None
+        if config.dev_path is None:
+            parts = ProblemSet(folder, "train"), ProblemSet(folder, "dev")
+        else:
+            parts = ProblemSet(folder, "all"), ProblemSet(Path(config.dev_path), "all")
+        problems = [[part.problem(name) for name in part.names] for part in parts]
+        self.library = Library([*problems[0], *problems[1]])
+        """The formulas of all problems."""
+        measured = {problem.name for problem in problems[1]}
+        self.theorems = [t for t in self.library.theorems if t.name not in measured]
+        """Those to be learned from."""
+        self.measured = [t for t in self.library.theorems if t.name in measured]
+        """Those that are not learned from."""
+        for theorems, part in ((self.theorems, parts[0]), (self.measured, parts[1])):
+            if not theorems:
+                raise DataError(f"{part.path}: no problem has a conjecture and formulas beside it")

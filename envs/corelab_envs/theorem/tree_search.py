@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from corelab import require
-from corelab_envs.theorem.calculus import Outcome, State, Tableau
+from corelab_envs.theorem.calculus import Kind, Outcome, State, Tableau
 from corelab_envs.theorem.guide import Guide, judge, score, softmax
 from corelab_envs.theorem.matrix import Matrix
 
@@ -79,6 +79,7 @@ class TreeSearch:
         """How many inferences were made."""
         self._playouts = 0
         self._tableau = Tableau(matrix, rules.eager)
+        self._pairs = guide.pairs(matrix) if guide is not None and guide.pairs else None
         self._first = _Node(self._tableau.save())
         self._at = self._first
         """The node that big steps have led to; in the end, the proof."""
@@ -161,6 +162,11 @@ class TreeSearch:
         priors = [1 / count] * count
         if self.guide is not None:
             scores = [score(self.guide, seen) for seen in self._tableau.sight_of_actions()]
+            goal = self._tableau.goal
+            if self._pairs is not None and goal is not None:
+                for i, action in enumerate(self._tableau.actions):
+                    if action.kind == Kind.EXTENSION:
+                        scores[i] += self._pairs.score(goal, action.other)
             priors = softmax([s / self.guide.temperature for s in scores])
         node.edges = [_Edge(prior) for prior in priors]
         node.alive = count

@@ -5,7 +5,16 @@ import math
 import numpy as np
 import pytest
 import torch
-from corelab_envs.theorem.interface import Outcome, Rules, follow, outlook, tableau, tree
+from corelab_envs.theorem.interface import (
+    Outcome,
+    Rules,
+    Settings,
+    depth_first,
+    follow,
+    outlook,
+    tableau,
+    tree,
+)
 from corelab_envs.theorem.problem_set import SHIPPED
 from corelab_envs.theorem.task import TheoremsTask
 from corelab_theorem.lessons import Choices, Lessons, Outlooks
@@ -70,6 +79,23 @@ def test_what_was_learned_shortens_the_search_for_proofs_never_seen(folder):
     assert before > 25
     assert after < 10
     assert algorithm.progress == len(algorithm.task.names)
+
+
+def test_depth_first_search_is_led_by_the_same_scores_at_a_temperature_of_its_own(folder):
+    algorithm = made(folder, depth_first_temperature=3.0)
+    assert algorithm.depth_first_guide is None
+    algorithm.step()
+    guide = algorithm.depth_first_guide
+    assert guide.temperature == 3.0
+    np.testing.assert_array_equal(guide.policy, algorithm.guide.policy)
+    m = algorithm.task.measured.matrix("p13")
+    spent = []
+    for led_by in (None, guide):
+        search = depth_first(m, Settings(cut=True), led_by)
+        assert search.run(500) is Outcome.PROVED
+        spent.append(search.inferences)
+    assert spent[0] > 25
+    assert spent[1] < 10
 
 
 def test_a_pass_tries_each_problem_once_and_ends_with_a_lesson():
