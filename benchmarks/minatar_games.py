@@ -1,6 +1,6 @@
 """DQN and Rainbow on the five games of MinAtar, with their presets: one JSON line for each run.
 
-    python benchmarks/minatar_games.py [--algorithms dqn] [--games Breakout …] [--seeds 0 1 2]
+    python benchmarks/minatar_games.py [--algorithms dqn] [--games Breakout …] [--seeds 0 1 2 3 4]
     python benchmarks/minatar_games.py --table FILE…     # the table of what such runs have printed
 
 A run trains one algorithm on one game with one seed, on one thread of the CPU, without sinks, and
@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--algorithms", nargs="+", default=["dqn", "rainbow"])
     parser.add_argument("--games", nargs="+", default=GAMES, choices=GAMES)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--seeds", nargs="+", type=int, default=range(5))
     parser.add_argument("--steps", type=int, help="the budget, if not the preset's")
     parser.add_argument("--table", nargs="+", type=Path, metavar="FILE", help="only the table")
     options = parser.parse_args()

@@ -72,30 +72,48 @@ class Convolutions(nn.Module):
         self._last = shape[2] < shape[0]  # whether the channels come last
         channels, *sides = (shape[2], *shape[:2]) if self._last else shape
         high = float(space.high.max())
-        self._scale = 1 / high if np.isfinite(high) and high > 0 else 1.0
+        scale = 1 / high if np.isfinite(high) and high > 0 else 1.0
         if min(sides) >= _LARGE:
             layers = [(channels, 32, 8, 4), (32, 64, 4, 2), (64, 64, 3, 1)]
         else:
             layers = [(channels, 16, 3, 1), (16, 32, 3, 1)] if min(sides) > 4 else []
         convolutions: list[nn.Module] = []
         for fan_in, fan_out, kernel, stride in layers:
-            convolutions += [_drawn(nn.Conv2d(fan_in, fan_out, kernel, stride)), nn.ReLU()]
+            convolution = _Convolution(fan_in, fan_out, kernel, stride, scale=scale)
+            scale = 1.0  # only the first sees the image
+            convolutions += [_drawn(convolution), nn.ReLU(inplace=True)]
             sides = [(side - kernel) // stride + 1 for side in sides]
             channels = fan_out
+        self._scale = scale
         self.layers = nn.Sequential(
             *convolutions,
             nn.Flatten(),
             _drawn(nn.Linear(channels * math.prod(sides), width)),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, image: Tensor) -> Tensor:
         """Features [B, width]."""
         x = image.permute(0, 3, 1, 2) if self._last else image
-        # the layout in which convolutions are fastest, forwards and far more so backwards
-        x = x.to(next(self.parameters()).dtype, memory_format=torch.channels_last)
-        features: Tensor = self.layers(x * self._scale)
+        # the layout in which convolutions are fastest, forwards and far more so backwards; bytes
+        # are sooner laid out than numbers of four bytes
+        x = x.contiguous(memory_format=torch.channels_last).to(next(self.parameters()).dtype)
+        features: Tensor = self.layers(x if self._scale == 1 else x * self._scale)
         return features
+
+
+class _Convolution(nn.Conv2d):
+    """A convolution of SCALE times what it is given: there are fewer weights than pixels."""
+
+    def __init__(
+        self, fan_in: int, fan_out: int, kernel: int, stride: int, *, scale: float
+    ) -> None:
+        super().__init__(fan_in, fan_out, kernel, stride)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight if self.scale == 1 else self.weight * self.scale
+        return nn.functional.conv2d(x, weight, self.bias, self.stride)
 
 
 def _drawn(layer: Any) -> Any:

@@ -58,8 +58,8 @@ class Transitions:
         size = -(-n // parts)
         ends = [n * i // parts for i in range(parts + 1)] if exactly else [*range(0, n, size), n]
         order = torch.from_numpy(rng.permutation(n)).to(self.rows.device)
-        observation = map_tree(lambda x: x[order], self._observation)
-        columns = {name: column[order] for name, column in self.columns.items()}
+        observation = map_tree(lambda x: x.index_select(0, order), self._observation)
+        columns = {name: column.index_select(0, order) for name, column in self.columns.items()}
         for begin, end in pairwise(ends):
             yield Minibatch(
                 (map_tree(lambda x, a=begin, b=end: x[a:b], observation),),

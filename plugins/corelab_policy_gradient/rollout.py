@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from corelab_envs.interface import Environments
 from numpy.typing import NDArray
+from torch import Tensor
 
 from corelab_policy_gradient.experience import Experience
 from corelab_policy_gradient.policy import Policy
@@ -38,6 +39,10 @@ class Rollout(Experience):
         self._return, self._length = np.zeros(N), np.zeros(N, np.int64)
         self._steps = 0
         self._mu = np.zeros((T, N, policy.distribution.size)) if aged else None
+        # A network that gives both in one pass need not be asked again for what it said in acting.
+        self._keeps = not (aged or policy.memory or policy.on_arrays)
+        self._p: list[Tensor] = []
+        self._value: list[Tensor] = []
 
     def collect(self) -> dict[str, float]:
         """Act for T steps; return mean return and length of the episodes that ended."""
@@ -47,12 +52,16 @@ class Rollout(Experience):
         T = len(self.rewards)
         over, memory = self._over, self._memory
         before = over
+        self._p, self._value = [], []
         for t in range(T):
             mask = self._see(t, over)
             self.starts[t] = self._starts
             if recurrent:
                 self.memories[t] = memory
-            p, memory = policy.act(self.observations[t], mask, memory, self._starts)
+            if self._keeps:
+                p = self._look(t)
+            else:
+                p, memory = policy.act(self.observations[t], mask, memory, self._starts)
             actions[t] = action = distribution.sample(p, rng)
             if self._mu is not None:
                 self._mu[t] = p
@@ -75,6 +84,23 @@ class Rollout(Experience):
             log_mu, _, _ = distribution.likelihood(mu, taken)
             self.log_mu = log_mu.reshape(self.rewards.shape)
         return self.metrics()
+
+    def _look(self, t: int) -> NDArray[Any]:
+        """What the policy gives for what was seen at T, [N, k], which is kept, as is the value."""
+        mask = None if self.masks is None else self.masks[t].to(self._device)
+        p, value = self._policy.look(self._policy.prepare(self.observations[t]), mask)
+        self._p.append(p)
+        self._value.append(value)
+        return p.cpu().numpy()
+
+    def outputs(self) -> tuple[Tensor, Tensor]:
+        """What the policy gave for what was seen, [T, N, k], and all values, [T + 1, N]."""
+        if not self._keeps:
+            return super().outputs()
+        T = len(self.rewards)
+        if len(self._value) == T:
+            self._look(T)
+        return torch.stack(self._p[:T]), torch.stack(self._value)
 
     def _see(self, t: int, over: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
         seen, mask = self._policy.see(self._observation, over, self._steps)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from corelab import PluginError, require
-from corelab_qlearning.parts import Head, join
+from corelab_qlearning.parts import Head, join, unjoin
 
 
 class MLP(nn.Module):
@@ -119,9 +119,8 @@ class MLP(nn.Module):
         y, kept = self.net.trace(self._inputs(observations))
 
         def pull(dz: Tensor) -> Tensor:
-            if self._dueling:  # back through `join`
-                dz = torch.cat([dz.sum(1, keepdim=True), dz - dz.mean(1, keepdim=True)], 1)
-            gradient: Tensor = self.net.pull(kept, dz.view(1, len(dz), -1))[0]
+            dy = unjoin(dz) if self._dueling else dz
+            gradient: Tensor = self.net.pull(kept, dy.reshape(1, len(dz), -1))[0]
             return gradient
 
         return join(y[0], self._atoms, self._dueling), pull

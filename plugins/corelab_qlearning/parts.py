@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
+
+Pull = Callable[[Tensor], tuple[Tensor, list[Tensor]]]
+"""Makes of the gradient with respect to outputs that with respect to inputs, and those with respect
+to the parameters in their order."""
+
+_FEW = 16
+"""For fewer rows than this it is cheaper to disturb what goes in and out than the weights."""
 
 
 class NoisyLinear(nn.Module):
@@ -28,12 +37,44 @@ class NoisyLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, inputs] to [B, outputs]."""
-        y = nn.functional.linear(x, self.mu, self.mu_bias)
         if not self.training:
-            return y
-        # σ ⊙ (f_out f_inᵀ) is never formed: scaling inputs and outputs does the same for less
-        disturbed = nn.functional.linear(x * self.noise_in, self.sigma, self.sigma_bias)
-        return y + disturbed * self.noise_out
+            return nn.functional.linear(x, self.mu, self.mu_bias)
+        if len(x) < _FEW:
+            disturbed = nn.functional.linear(x * self.noise_in, self.sigma, self.sigma_bias)
+            return nn.functional.linear(x, self.mu, self.mu_bias) + disturbed * self.noise_out
+        weight, bias, _ = self._disturbed()
+        return nn.functional.linear(x, weight, bias)
+
+    def _disturbed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights and biases with their noise, and the noise of the weights."""
+        noise = torch.outer(self.noise_out, self.noise_in)
+        bias = torch.addcmul(self.mu_bias, self.sigma_bias, self.noise_out)
+        return torch.addcmul(self.mu, self.sigma, noise), bias, noise
+
+    def trace(self, x: Tensor) -> tuple[Tensor, Pull]:
+        """What a call gives in training, without a graph, and what makes gradients of gradients."""
+        weight, bias, noise = self._disturbed()
+
+        def pull(dy: Tensor) -> tuple[Tensor, list[Tensor]]:
+            dx, (dw, db) = _pull(weight, x, dy)
+            return dx, [dw, db, dw * noise, db * self.noise_out]
+
+        return nn.functional.linear(x, weight, bias), pull
+
+
+class Linear(nn.Linear):
+    """A linear layer that can be trained without a graph."""
+
+    def trace(self, x: Tensor) -> tuple[Tensor, Pull]:
+        """What a call gives, without a graph, and what makes gradients of gradients."""
+        return self(x), lambda dy: _pull(self.weight, x, dy)
+
+
+def _pull(weight: Tensor, x: Tensor, dy: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """The gradients with respect to X [B, inputs] and to WEIGHT and the bias, from that with
+    respect to y = x Wᵀ + b, DY [B, outputs].
+    """
+    return dy @ weight, [dy.T @ x, dy.sum(0)]
 
 
 @torch.no_grad()
@@ -57,7 +98,7 @@ class Head(nn.Module):
         self, inputs: int, width: int, actions: int, atoms: int, *, dueling: bool, noisy: bool
     ) -> None:
         super().__init__()
-        linear = NoisyLinear if noisy else nn.Linear
+        linear = NoisyLinear if noisy else Linear
         self.hidden = linear(inputs, width)
         self.output = linear(width, (actions + dueling) * atoms)
         self._atoms, self._dueling = atoms, dueling
@@ -65,6 +106,22 @@ class Head(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Values [B, actions, atoms]."""
         return join(self.output(self.hidden(features).relu()), self._atoms, self._dueling)
+
+    def trace(self, features: Tensor) -> tuple[Tensor, Pull]:
+        """Values as a call has them in training, without a graph, and what makes of their gradient
+        those of the features and of all parameters.
+        """
+        hidden, pull_hidden = self.hidden.trace(features)
+        hidden.relu_()
+        y, pull_output = self.output.trace(hidden)
+
+        def pull(dz: Tensor) -> tuple[Tensor, list[Tensor]]:
+            dy = unjoin(dz) if self._dueling else dz
+            dh, of_output = pull_output(dy.reshape(len(dz), -1))
+            dx, of_hidden = pull_hidden(torch.ops.aten.threshold_backward(dh, hidden, 0))
+            return dx, of_hidden + of_output
+
+        return join(y, self._atoms, self._dueling), pull
 
 
 def join(y: Tensor, atoms: int, dueling: bool) -> Tensor:
@@ -76,3 +133,10 @@ def join(y: Tensor, atoms: int, dueling: bool) -> Tensor:
         return z
     value, advantage = z[:, :1], z[:, 1:]
     return value + advantage - advantage.mean(1, keepdim=True)
+
+
+def unjoin(dz: Tensor) -> Tensor:
+    """The gradient with respect to the outputs of dueling streams, [B, 1 + actions, atoms], from
+    that with respect to what `join` makes of them, DZ [B, actions, atoms].
+    """
+    return torch.cat([dz.sum(1, keepdim=True), dz - dz.mean(1, keepdim=True)], 1)

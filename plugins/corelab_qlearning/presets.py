@@ -4,7 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-_MINATAR = ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+_MINATAR: dict[str, dict[str, Any]] = {
+    game: {
+        "model": "cnn",
+        "steps": 160_000,
+        "task.num_envs": 32,
+        "algorithm.train_every": 32,
+        "algorithm.updates": 2,
+        "algorithm.batch_size": 32,
+        "algorithm.lr": 5e-4,
+        "algorithm.target_every": 4_000,
+        "algorithm.epsilon_start": 1.0,
+        "algorithm.exploration": 0.1,
+        # the first reward is some 30 steps up
+        "algorithm.persistent": game == "Freeway",
+    }
+    for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+}
+"""The same budget, updates and exploration for both algorithms."""
 
 DQN_PRESETS: dict[str, dict[str, Any]] = {
     # Long n-step returns carry rewards, and their absence, quickly to where they were earned.
@@ -64,37 +81,9 @@ DQN_PRESETS: dict[str, dict[str, Any]] = {
         }
         for game in ("Pong", "Breakout")
     },
-    **{
-        f"MinAtar/{game}-v1": {
-            "model": "cnn",
-            "steps": 100_000,
-            "task.num_envs": 8,
-            "algorithm.train_every": 8,
-            "algorithm.updates": 2,
-            "algorithm.batch_size": 32,
-            "algorithm.lr": 3e-4,
-            "algorithm.target_every": 1_000,
-            "algorithm.exploration": 0.1,
-            # the first reward is some 30 steps up
-            "algorithm.persistent": game == "Freeway",
-        }
-        for game in _MINATAR
-    },
+    **{f"MinAtar/{game}-v1": options for game, options in _MINATAR.items()},
 }
 
 RAINBOW_PRESETS: dict[str, dict[str, Any]] = {
-    f"MinAtar/{game}-v1": {
-        "model": "cnn",
-        "steps": 100_000,
-        "task.num_envs": 8,
-        "algorithm.train_every": 8,
-        "algorithm.updates": 2,
-        "algorithm.batch_size": 32,
-        "algorithm.lr": 5e-4,
-        "algorithm.target_every": 1_000,
-        "algorithm.epsilon_start": 1.0,
-        "algorithm.exploration": 0.1,
-        "algorithm.persistent": game == "Freeway",
-    }
-    for game in _MINATAR
+    f"MinAtar/{game}-v1": options for game, options in _MINATAR.items()
 }

@@ -77,25 +77,41 @@ class Expectation:
         return Loss(0.5 * error**2, error.unsqueeze(-1), error.abs())
 
 
+_SURE = 0.9
+"""How likely C51's first guess has a return of 0, or else of the end of its range next to it."""
+
+
 class Categorical:
-    """C51: the logits of probabilities p of returns z_0 … z_{Z-1}, evenly spaced."""
+    """C51: the logits of probabilities p of returns z_0 … z_{Z-1}, evenly spaced.
+
+    Logits are counted from those of a prior, in which 0.9 lies on a return of 0 and the rest is
+    spread evenly. Without it the first guess would be the middle of the range, whatever the task,
+    and differences between actions would be small beside the spread.
+    """
 
     def __init__(self, atoms: int, low: float, high: float, device: torch.device) -> None:
         self.atoms = atoms
         self.support = torch.linspace(low, high, atoms, device=device)
+        even = torch.full((1, atoms), 1 / atoms, device=device)
+        nothing = project(even, torch.zeros_like(even), self.support)
+        self._prior = torch.lerp(even, nothing, _SURE).log()[0]
+
+    def log_p(self, z: Tensor) -> Tensor:
+        """Log p [..., Z] of what the network gives."""
+        return (z + self._prior.to(z.dtype)).log_softmax(-1)
 
     def expected(self, z: Tensor) -> Tensor:
         """Q = Σ p_i z_i [...]."""
-        return z.softmax(-1) @ self.support.to(z.dtype)
+        return self.log_p(z).exp() @ self.support.to(z.dtype)
 
     def target(self, z: Tensor, reward: Tensor, discount: Tensor) -> Tensor:
         """Probabilities m [K, Z]: of what follows, shrunk, shifted and projected."""
         returns = reward.unsqueeze(-1) + discount.unsqueeze(-1) * self.support
-        return project(z.softmax(-1), returns, self.support)
+        return project(self.log_p(z).exp(), returns, self.support)
 
     def loss(self, z: Tensor, target: Tensor) -> Loss:
         """KL(m ‖ p) (Bellemare et al. 2017, eq. 7 and below); its gradient is p - m."""
-        log_p = z.log_softmax(-1)
+        log_p = self.log_p(z)
         kl = (target.xlogy(target) - target * log_p).sum(-1)
         return Loss(kl, log_p.exp() - target, kl.clamp(min=0))
 

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from corelab_envs.gymnasium_task import GymnasiumTask
+from corelab_nets.encoder import Convolutions
 from corelab_policy_gradient.cnn import CNN
 from corelab_policy_gradient.distributions import Categorical
+from corelab_policy_gradient.experience import Experience
 from corelab_policy_gradient.lstm import LSTM
 from corelab_policy_gradient.mlp import MLP
 from corelab_policy_gradient.normalisation import Moments, RewardNormaliser
@@ -182,6 +184,31 @@ def test_a_task_that_differs_in_training_is_evaluated_as_it_is_measured():
     assert figures == ppo_on(Everything(VECTOR, ends=0.05)).evaluate("test", 20)
     assert figures != measured.evaluate("test", 20)
     assert figures["episode_length"] > 10
+
+
+@pytest.mark.parametrize("space", [IMAGE, MASKED])
+def test_what_was_said_in_acting_is_what_one_pass_over_all_of_it_gives(space):
+    algorithm = ppo_on(Everything(space), CNN)
+    algorithm.step()
+    algorithm.rollout.collect()
+    for kept, again in zip(
+        algorithm.rollout.outputs(), Experience.outputs(algorithm.rollout), strict=True
+    ):
+        torch.testing.assert_close(kept, again)
+
+
+@pytest.mark.parametrize("shape", [(40, 40, 2), (2, 8, 8), (4, 4, 3)])
+def test_images_are_seen_as_numbers_up_to_one(shape):
+    images = Convolutions(spaces.Box(0, 255, shape, np.uint8), 16)
+    x = torch.randint(0, 256, (5, *shape), dtype=torch.uint8)
+    y = x.float() / 255
+    y = y.movedim(-1, 1) if shape[2] < shape[0] else y
+    for layer in images.layers:
+        if isinstance(layer, torch.nn.Conv2d):
+            y = torch.conv2d(y, layer.weight, layer.bias, layer.stride)
+        else:
+            y = layer(y)
+    torch.testing.assert_close(images(x), y)
 
 
 # Masks.

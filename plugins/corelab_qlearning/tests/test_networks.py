@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from corelab_qlearning.cnn import CNN
+from corelab_qlearning.cnn import CNN, Patches
 from corelab_qlearning.flat import Adam, flatten
 from corelab_qlearning.mlp import MLP
 from corelab_qlearning.parts import NoisyLinear, draw_noise, join
@@ -54,6 +54,31 @@ def test_pulling_a_gradient_back_equals_autograd(dueling):
         torch.testing.assert_close(net(x), z, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+@pytest.mark.parametrize("dueling", [False, True])
+def test_pulling_a_gradient_back_through_small_pictures_equals_autograd(dueling, noisy):
+    net = cnn(MINATAR, dueling=dueling, noisy=noisy, width=12).double()
+    draw_noise(net, torch.Generator().manual_seed(1))
+    x = torch.rand(20, 10, 10, 4) < 0.3
+    dz = torch.randn(20, 3, 2, dtype=torch.float64)
+    z, pull = net.trace(x)
+    with_graph = net(x)
+    with_graph.backward(dz)
+    expected = torch.cat([p.grad.flatten() for p in net.parameters()])
+    torch.testing.assert_close(z, with_graph.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(pull(dz), expected, rtol=1e-10, atol=1e-12)
+    with torch.no_grad():  # few rows are disturbed in another way
+        torch.testing.assert_close(net(x[:5]), z[:5], rtol=1e-10, atol=1e-12)
+
+
+def test_patches_are_convolved():
+    layer = Patches(4, outputs=6, kernel=3)
+    x = torch.rand(2, 10, 9, 4)
+    kernels = layer.weight.view(6, 3, 3, 4).movedim(-1, 1)
+    convolved = torch.conv2d(x.movedim(-1, 1), kernels, layer.bias).relu().movedim(1, -1)
+    torch.testing.assert_close(layer(layer.cut(x)).view(2, 8, 7, 6), convolved)
+
+
 def test_discrete_observations_are_one_hot():
     net = mlp(spaces.Discrete(5, start=2))
     same = mlp(spaces.Box(0, 1, (5,), np.float32))
@@ -79,7 +104,8 @@ def test_pictures_are_scaled_to_one(space, noisy):
         2,
     )
     seen = []
-    net.trunk[0].register_forward_hook(lambda _, given, __: seen.append(given[0].max().item()))
+    first = net.trunk if isinstance(net.trunk, Patches) else net.trunk[0]
+    first.register_forward_hook(lambda _, given, __: seen.append(given[0].max().item()))
     net(torch.from_numpy(np.full(shape, space.high.max(), space.dtype)))
     assert seen == [1.0]
 

@@ -41,7 +41,7 @@ def test_returns_on_the_atoms_stay_where_they_are():
     values = Categorical(5, -2.0, 2.0, CPU)
     logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     target = values.target(logits, torch.zeros(3), torch.ones(3))
-    torch.testing.assert_close(target, logits.softmax(-1))
+    torch.testing.assert_close(target, values.log_p(logits).exp())
     target = values.target(logits, torch.tensor([1.0, 9.0, -9.0]), torch.zeros(3))
     expected = [[0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
     torch.testing.assert_close(target, torch.tensor(expected, dtype=torch.float32))
@@ -90,13 +90,15 @@ def test_the_quantile_loss_is_least_at_the_quantiles():
 @given(seed=seeds)
 def test_the_categorical_loss_is_the_divergence_from_the_target(seed):
     rng = np.random.default_rng(seed)
-    logits, m = rng.normal(size=(4, 7)), distributions(rng, 4, 7)
-    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    z, m = rng.normal(size=(4, 7)), distributions(rng, 4, 7)
+    prior = np.array([0.9 + 0.1 / 7] + 6 * [0.1 / 7])  # of returns from 0 to 1
+    p = prior * np.exp(z)
+    p /= p.sum(-1, keepdims=True)
     values = Categorical(7, 0.0, 1.0, CPU)
-    loss = values.loss(torch.from_numpy(logits), torch.from_numpy(m))
-    np.testing.assert_allclose(loss.loss, (m * np.log(m / p)).sum(-1), atol=1e-12)
+    loss = values.loss(torch.from_numpy(z), torch.from_numpy(m))
+    np.testing.assert_allclose(loss.loss, (m * np.log(m / p)).sum(-1), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
-        values.expected(torch.from_numpy(logits)), p @ np.linspace(0, 1, 7), rtol=1e-6
+        values.expected(torch.from_numpy(z)), p @ np.linspace(0, 1, 7), rtol=1e-5
     )
 
 
@@ -125,8 +127,15 @@ def test_an_impossible_return_has_no_divergence_of_its_own():
     values = Categorical(3, 0.0, 2.0, CPU)
     m = torch.tensor([[0.0, 1.0, 0.0]])
     loss, gradient, _ = values.loss(torch.zeros(1, 3), m)
-    assert loss.item() == pytest.approx(math.log(3))
-    torch.testing.assert_close(gradient, torch.full((1, 3), 1 / 3) - m)
+    assert loss.item() == pytest.approx(math.log(30))  # the prior's 0.1 is spread over three
+    torch.testing.assert_close(gradient, torch.tensor([[28 / 30, 1 / 30, 1 / 30]]) - m)
+
+
+def test_the_first_guess_of_a_return_is_nothing():
+    for low, high in ((-10.0, 10.0), (-1.0, 20.0), (0.0, 7.0)):  # 0 lies on an atom or between two
+        values = Categorical(51, low, high, CPU)
+        middle = (low + high) / 2  # of the even part
+        assert values.expected(torch.zeros(51)).item() == pytest.approx(0.1 * middle, abs=1e-5)
 
 
 def test_huber_is_square_near_zero_and_straight_beyond_one():
