@@ -1,8 +1,10 @@
 """What `learning_to_prove.py` measured, as tables in Markdown and as a picture.
 
     python benchmarks/learning_to_prove.py TRAIN DEV --passes 4 --seeds 0 1 2 > rows.jsonl
-    python benchmarks/proving_curve.py rows.jsonl picture.png
+    python benchmarks/proving_curve.py rows.jsonl picture.png [--network more.jsonl]
 
+With --network, the provers of another such file, that `--policy graph` made, are drawn as broken
+lines beside those of the first.
 Figures are means over the seeds, with the least and the greatest where these differ.
 """
 
@@ -30,14 +32,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("rows", type=Path, help="lines of JSON")
     parser.add_argument("picture", type=Path, nargs="?", help="a file to draw in")
+    parser.add_argument("--network", type=Path, help="lines of JSON of the policy graph")
     args = parser.parse_args()
-    rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
-    measured = [row for row in rows if "prover" in row]
-    lessons = [row for row in rows if "new" in row]
+    measured, lessons = read(args.rows)
     tabulate(measured)
     tabulate_lessons(lessons)
     if args.picture is not None:
-        draw(measured, lessons, args.picture)
+        draw(measured, read(args.network)[0] if args.network else [], lessons, args.picture)
+
+
+def read(file: Path) -> tuple[list[Row], list[Row]]:
+    """What FILE tells of provers, and of passes."""
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    return [row for row in rows if "prover" in row], [row for row in rows if "new" in row]
 
 
 def passes_of(rows: Sequence[Row]) -> list[int]:
@@ -83,7 +90,7 @@ def shown(values: Sequence[float]) -> str:
     return mean if least == most else f"{mean} ({least:.3g} to {most:.3g})"
 
 
-def draw(rows: Sequence[Row], lessons: Sequence[Row], file: Path) -> None:
+def draw(rows: Sequence[Row], network: Sequence[Row], lessons: Sequence[Row], file: Path) -> None:
     """The curves over the passes, with what is reached without learning; new problems per pass."""
     figure, (left, right) = plt.subplots(
         1, 2, figsize=(9, 3.6), width_ratios=(2, 1), layout="constrained"
@@ -93,17 +100,20 @@ def draw(rows: Sequence[Row], lessons: Sequence[Row], file: Path) -> None:
         (before,) = (
             row["proved"] for row in rows if (row["prover"], row["form"]) == (without, form)
         )
-        each = curve(rows, prover, form)
-        colour = f"C{number}"
-        means = [before, *map(np.mean, each)]
-        left.plot([0, *names], means, "o-", color=colour, label=prover.removesuffix(", guided"))
-        least, most = [min(values) for values in each], [max(values) for values in each]
-        left.fill_between([0, *names], [before, *least], [before, *most], color=colour, alpha=0.2)
+        colour, label = f"C{number}", prover.removesuffix(", guided")
+        for learned, line, policy in ((rows, "o-", ""), (network, "s--", ", with the network")):
+            if not learned:
+                continue
+            each = curve(learned, prover, form)
+            means = [before, *map(np.mean, each)]
+            left.plot([0, *names], means, line, color=colour, label=label + policy, markersize=4)
+            ends = [before, *map(min, each)], [before, *map(max, each)]
+            left.fill_between([0, *names], *ends, color=colour, alpha=0.2)
     problems, budget = rows[0]["problems"], rows[0]["inferences"]
     left.set(
         xlabel="passes", ylabel=f"proved, of {problems} ({budget:,} inferences)", ylim=(0, None)
     )
-    left.legend(frameon=False)
+    left.legend(frameon=False, fontsize=8)
     new = [[row["new"] for row in lessons if row["passes"] == k] for k in names]
     means = np.array([np.mean(values) for values in new])
     span = np.array([[m - min(v), max(v) - m] for m, v in zip(means, new, strict=True)]).T

@@ -73,7 +73,8 @@ class Attempt:
     its proof is `TooLarge`."""
     inferences: int
     path_limit: int
-    """How long paths were allowed to be in the end; 0 if there was no limit."""
+    """How long paths were allowed to be in the end, or with a guide how costly; 0 if there was no
+    limit."""
     seconds: float
     strategy: Strategy
     clauses: tuple[Clause, ...]

@@ -30,7 +30,7 @@ def prove(argv: list[str]) -> int:
     parser.add_argument("--inferences", type=_count, help="stop after so many")
     help_ = f"stop after so many (default: {_SECONDS:.0f}, unless --inferences is given)"
     parser.add_argument("--seconds", type=float, help=help_)
-    help_ = "a run of an algorithm that learned to prove: search as it does, instead of depth first"
+    help_ = "a run of an algorithm that learned to prove: search by what it learned"
     parser.add_argument("--run", type=Path, help=help_)
     own = parser.add_argument_group("the depth-first search")
     help_ = "keep the first solution of each goal (default), or try all"
@@ -103,7 +103,10 @@ def _learned(args: argparse.Namespace) -> Proves | None:
 
 
 def _statistics(found: Attempt) -> str:
-    paths = f"paths of up to {found.path_limit} literals, " if found.path_limit else ""
+    most = (
+        f"a cost of {found.path_limit}" if found.strategy.guide else f"{found.path_limit} literals"
+    )
+    paths = f"paths of up to {most}, " if found.path_limit else ""
     return (
         f"% {found.inferences:,} inferences in {found.seconds:.2f} s, {paths}"
         f"{len(found.clauses):,} clauses; {found.strategy}"

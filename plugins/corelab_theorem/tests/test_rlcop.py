@@ -213,7 +213,7 @@ def test_a_trained_run_proves_a_problem_for_the_command_line(folder, capsys):
     assert cli.main(["prove", str(unseen), "--run", str(run.path), "--inferences", "100"]) == 0
     status, statistics, *proof = capsys.readouterr().out.splitlines()
     assert status == "% SZS status Theorem for unseen"
-    assert statistics.endswith("33 clauses; tree search, conj, form none, guided")
+    assert statistics.endswith("33 clauses; cut, comp(10), conj, form none, guided")
     assert int(statistics.split()[1]) < 10
     assert proof[-2].startswith("cnf(contradiction, plain, $false")
 
