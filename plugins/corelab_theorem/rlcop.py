@@ -235,8 +235,8 @@ class RlCoP(Saved):
         }
 
     def prove(self, problem: Problem, inferences: int | None, seconds: float | None) -> Attempt:
-        """Try to prove PROBLEM depth first by what was learned, which proves more than the tree search
-        and is faster.
+        """Try to prove PROBLEM depth first by what was learned: that proves more than the tree
+        search, and is faster.
         """
         form, conj = self.task.form, self.task.conj
         strategy = Strategy(DEPTH_FIRST, form, conj, guide=self.depth_first_guide)
