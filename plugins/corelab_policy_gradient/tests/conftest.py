@@ -8,29 +8,26 @@ from corelab.state import load_tree, save_tree
 
 
 @pytest.fixture
-def interrupted(tmp_path):
-    """Runs that were saved and loaded, each beside one that was not, both at their end.
+def resumed(tmp_path):
+    """An algorithm that was saved after so many steps and loaded into a new one, at its end.
 
-    `begin()` gives an algorithm and its context. The metrics of all steps are compared here.
+    `begin()` gives an algorithm and its context. That the metrics are those EXPECTED of all steps
+    is asserted here.
     """
 
-    def pairs(begin, steps, instants):
-        uninterrupted, _ = begin()
-        expected = [uninterrupted.step() for _ in range(steps)]
-        for instant in instants:
-            algorithm, context = begin()
-            for _ in range(instant):
-                algorithm.step()
-            directory = tmp_path / str(instant)
-            directory.mkdir()
-            algorithm.save(directory)
-            save_tree(directory / "streams", context.state_dict())
+    def go_on(begin, instant, expected):
+        algorithm, context = begin()
+        for _ in range(instant):
+            algorithm.step()
+        directory = tmp_path / str(instant)
+        directory.mkdir()
+        algorithm.save(directory)
+        save_tree(directory / "streams", context.state_dict())
 
-            resumed, context = begin()
-            resumed.load(directory)
-            context.load_state_dict(load_tree(directory / "streams"))
-            assert [resumed.step() for _ in range(steps - instant)] == expected[instant:]
-            assert resumed.progress == uninterrupted.progress
-            yield resumed, uninterrupted
+        algorithm, context = begin()
+        algorithm.load(directory)
+        context.load_state_dict(load_tree(directory / "streams"))
+        assert [algorithm.step() for _ in expected[instant:]] == expected[instant:]
+        return algorithm
 
-    return pairs
+    return go_on

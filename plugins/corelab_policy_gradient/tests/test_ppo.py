@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from torch import nn
 
 from corelab import ConfigError, Context, PluginError
-from corelab.state import load_tree, save_tree
 
 QUICK = PPO.Config(horizon=16, epochs=2, batch_size=16, lr=1e-2)
 
@@ -345,7 +344,7 @@ def test_step_size_and_clip_range_fall_in_a_straight_line(annealed, monkeypatch)
         ("FrozenLake-v1", PPO.Config(horizon=8, epochs=2, batch_size=32, anneal_lr=True)),
     ],
 )
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, config, tmp_path):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, config, resumed):
     task = gymnasium_task(name, num_envs=4, max_episode_steps=16)
 
     def begin():
@@ -359,20 +358,9 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, conf
         if uninterrupted.rollout.state_dict()["over"].any():
             ends.append(iteration + 1)
     for instant in {ends[0], *np.random.default_rng(0).integers(12, size=2).tolist()}:
-        algorithm, context = begin()
-        for _ in range(instant):
-            algorithm.step()
-        directory = tmp_path / str(instant)
-        directory.mkdir()
-        algorithm.save(directory)
-        save_tree(directory / "streams", context.state_dict())
-
-        resumed, context = begin()
-        resumed.load(directory)
-        context.load_state_dict(load_tree(directory / "streams"))
-        assert [resumed.step() for _ in range(12 - instant)] == expected[instant:]
-        assert torch.equal(weights_of(resumed), weights_of(uninterrupted))
-        assert resumed.progress == uninterrupted.progress
+        again = resumed(begin, instant, expected)
+        assert torch.equal(weights_of(again), weights_of(uninterrupted))
+        assert again.progress == uninterrupted.progress
 
 
 def test_evaluating_and_filming_change_nothing():

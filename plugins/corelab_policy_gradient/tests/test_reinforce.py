@@ -220,7 +220,7 @@ def test_a_mask_that_allows_nothing_is_an_error_that_names_the_environment():
 
 
 @pytest.mark.parametrize("name", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1"])
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, interrupted):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, resumed):
     task = gymnasium_task(name, num_envs=3, max_episode_steps=16)
     config = REINFORCE.Config(lr=1e-2, anneal_lr=True)
 
@@ -228,8 +228,12 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, inte
         context = context_of(steps=600, seed=3)
         return reinforce_on(task, config, context), context
 
-    for resumed, uninterrupted in interrupted(begin, 8, (1, 5)):
-        assert torch.equal(weights_of(resumed.net), weights_of(uninterrupted.net))
+    uninterrupted, _ = begin()
+    expected = [uninterrupted.step() for _ in range(8)]
+    for instant in (1, 5):
+        again = resumed(begin, instant, expected)
+        assert torch.equal(weights_of(again.net), weights_of(uninterrupted.net))
+        assert again.progress == uninterrupted.progress
 
 
 def test_copies_play_different_episodes():

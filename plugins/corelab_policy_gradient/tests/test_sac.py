@@ -402,18 +402,22 @@ def test_pendulum_is_swung_up():
 
 
 @pytest.mark.parametrize("num_envs", [1, 3])
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(num_envs, interrupted):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(num_envs, resumed):
     task = gymnasium_task(num_envs=num_envs, max_episode_steps=12)
 
     def begin():
         context = context_of(seed=3)
         return sac_on(task, QUICK, context), context
 
-    for resumed, uninterrupted in interrupted(begin, 8, (1, 5)):
-        assert uninterrupted.progress > QUICK.capacity
-        assert torch.equal(weights_of(resumed), weights_of(uninterrupted))
-        kept = [a.replay.state_dict()["rows"] for a in (resumed, uninterrupted)]
+    uninterrupted, _ = begin()
+    expected = [uninterrupted.step() for _ in range(8)]
+    assert uninterrupted.progress > QUICK.capacity
+    for instant in (1, 5):
+        again = resumed(begin, instant, expected)
+        assert torch.equal(weights_of(again), weights_of(uninterrupted))
+        kept = [a.replay.state_dict()["rows"] for a in (again, uninterrupted)]
         assert torch.equal(*kept)
+        assert again.progress == uninterrupted.progress
 
 
 def test_evaluating_and_filming_change_nothing():

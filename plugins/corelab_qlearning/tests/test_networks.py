@@ -39,17 +39,23 @@ def test_dueling_streams_are_joined_as_in_the_paper():
     assert join(y, atoms=2, dueling=False).shape == (4, 4, 2)
 
 
-@pytest.mark.parametrize("dueling", [False, True])
-def test_pulling_a_gradient_back_equals_autograd(dueling):
-    net = mlp(dueling=dueling).double()
-    x = torch.randn(7, 5, dtype=torch.float64)
-    dz = torch.randn(7, 3, 2, dtype=torch.float64)
+def traced(net, x, dz):
+    """What NET traces of X, which with the gradient pulled back from DZ must be autograd's."""
     z, pull = net.trace(x)
     with_graph = net(x)
     with_graph.backward(dz)
     expected = torch.cat([p.grad.flatten() for p in net.parameters()])
     torch.testing.assert_close(z, with_graph.detach(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(pull(dz), expected, rtol=1e-10, atol=1e-12)
+    return z
+
+
+@pytest.mark.parametrize("dueling", [False, True])
+def test_pulling_a_gradient_back_equals_autograd(dueling):
+    net = mlp(dueling=dueling).double()
+    x = torch.randn(7, 5, dtype=torch.float64)
+    dz = torch.randn(7, 3, 2, dtype=torch.float64)
+    z = traced(net, x, dz)
     with torch.no_grad():
         torch.testing.assert_close(net(x), z, rtol=1e-12, atol=1e-12)
 
@@ -61,12 +67,7 @@ def test_pulling_a_gradient_back_through_small_pictures_equals_autograd(dueling,
     draw_noise(net, torch.Generator().manual_seed(1))
     x = torch.rand(20, 10, 10, 4) < 0.3
     dz = torch.randn(20, 3, 2, dtype=torch.float64)
-    z, pull = net.trace(x)
-    with_graph = net(x)
-    with_graph.backward(dz)
-    expected = torch.cat([p.grad.flatten() for p in net.parameters()])
-    torch.testing.assert_close(z, with_graph.detach(), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(pull(dz), expected, rtol=1e-10, atol=1e-12)
+    z = traced(net, x, dz)
     with torch.no_grad():  # few rows are disturbed in another way
         torch.testing.assert_close(net(x[:5]), z[:5], rtol=1e-10, atol=1e-12)
 
