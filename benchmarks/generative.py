@@ -12,7 +12,8 @@ docs/quality.md). `peers` trains the same family in another library at that libr
 for as many seconds as corelab took and judges its samples by the same features; where a peer takes
 seconds for a sample, there are fewer of both. `speed` times the training of corelab and of the peer
 at the same network and batch size: images per CPU second of either, taken in turns, and the ratio
-(median, least and greatest of the rounds).
+(median, least and greatest of the rounds). corelab is timed in float32, which the peer computes in,
+and with the options LOW, for which a processor should have matrix units for bfloat16 (AMX).
 
 Each training is a process of its own with one thread (benchmarks/generators.py), and prints a line
 of JSON; tables in Markdown follow. Peers live in an environment of their own, whose Python is named
@@ -44,6 +45,7 @@ from corelab.experiments import resolve
 HERE = Path(__file__).resolve().parent
 FIGURES = ("bits_per_dim", "fid", "kid", "precision", "recall", "density", "coverage", "memorised")
 QUALITY = (*FIGURES[1:], "two_sample_accuracy", "quality_n")
+LOW = {"update.precision": "bfloat16", "update.channels_last": True}
 
 
 @dataclass(frozen=True)
@@ -224,35 +226,40 @@ class Bench:
     def speed(self, family: str) -> dict[str, Any]:
         """A line of `speed`: rounds of both in turns."""
         o, of = self.options, FAMILIES[family]
-        speeds: dict[str, list[float]] = {"corelab": [], of.peer: []}
-        size = {"algorithm.batch_size": of.batch_size}
+        equal = of.equal | {"algorithm.batch_size": of.batch_size}
+        ours = {"corelab": equal, "corelab, bfloat16": equal | LOW}
+        speeds: dict[str, list[float]] = {name: [] for name in (*ours, of.peer)}
         sizes = {}
         for _ in range(o.rounds):
             runs = {
-                "corelab": self.trained(
+                name: self.trained(
                     "corelab",
                     algorithm=family,
                     model=of.model,
-                    options=of.equal | size,
+                    options=options,
                     seconds=o.round,
                     samples=0,
-                ),
-                of.peer: self.trained(
-                    of.peer, seconds=o.round, samples=0, batch_size=of.batch_size
-                ),
+                )
+                for name, options in ours.items()
             }
-            for library, found in runs.items():
-                speeds[library].append(found["images"] / found["cpu_seconds"])
-                sizes[library] = found["parameters"]
-        ratios = [a / b for a, b in zip(*speeds.values(), strict=True)]
+            runs[of.peer] = self.trained(
+                of.peer, seconds=o.round, samples=0, batch_size=of.batch_size
+            )
+            for name, found in runs.items():
+                speeds[name].append(found["images"] / found["cpu_seconds"])
+                sizes[name] = found["parameters"]
+        ratios = {
+            name: spread([a / b for a, b in zip(speeds[name], speeds[of.peer], strict=True)])
+            for name in ours
+        }
         return {
             "benchmark": "speed",
             "family": family,
             "peer": of.peer,
             "batch_size": of.batch_size,
             "parameters": sizes,
-            "images_per_cpu_second": {k: spread(v) for k, v in speeds.items()},
-            "ratio": spread(ratios),
+            "images_per_cpu_second": {name: spread(v) for name, v in speeds.items()},
+            "ratio": ratios,
         }
 
 
@@ -281,17 +288,17 @@ def markdown(lines: list[dict[str, Any]]) -> str:
     tables = [_table(head, rows)] if rows else []
     speeds = [line for line in lines if line["benchmark"] == "speed"]
     if speeds:
-        head = ["family", "peer", "batch", "parameters", "corelab, images/s", "peer, images/s"]
+        head = ["family", "peer", "batch", "parameters", "float32", "bfloat16", "peer", "ratio"]
         rows = [
             [
                 *(line["family"], line["peer"], str(line["batch_size"])),
-                " / ".join(f"{n:,}" for n in line["parameters"].values()),
+                " / ".join(f"{line['parameters'][n]:,}" for n in ("corelab", line["peer"])),
                 *(_range(v) for v in line["images_per_cpu_second"].values()),
-                _range(line["ratio"]),
+                *(_range(v) for v in line["ratio"].values()),
             ]
             for line in speeds
         ]
-        tables.append(_table([*head, "ratio"], rows))
+        tables.append(_table([*head, "ratio, bfloat16"], rows))
     return "\n\n".join(tables)
 
 

@@ -85,6 +85,14 @@ class Updater:
         The tensors of BATCH have equally many rows; None stays None. With `accumulate` LOSSES is
         called on one piece of it after another, so whatever is random must be part of it.
         """
+        # on a CPU each of the smallest numbers, of which gradients may be full, costs 100 others
+        torch.set_flush_denormal(True)
+        try:
+            return self._update(losses, batch)
+        finally:
+            torch.set_flush_denormal(False)
+
+    def _update(self, losses: Losses, batch: tuple[Tensor | None, ...]) -> tuple[Tensor, ...]:
         self.optimizer.zero_grad()
         totals: list[Tensor] = []
         for share, piece in _pieces(batch, self.config.accumulate):

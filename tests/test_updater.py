@@ -56,6 +56,20 @@ def test_an_update_is_that_of_the_optimizer_alone() -> None:
     assert torch.equal(weights(updater.module), weights(bare))
 
 
+def test_an_update_counts_the_smallest_numbers_as_zero_and_nothing_else_does() -> None:
+    seen = []
+
+    def losses(x: Tensor) -> tuple[Tensor]:
+        seen.append((torch.tensor(1e-30) * 1e-9).item())
+        raise RuntimeError("nothing more to see")
+
+    for _ in range(2):
+        assert 0 < (torch.tensor(1e-30) * 1e-9).item() < 1e-38
+        with pytest.raises(RuntimeError, match="nothing more"):
+            make()(losses, torch.zeros(1, 3))
+    assert seen == [0, 0]
+
+
 @pytest.mark.parametrize("pieces", [2, 3, 10, 64])
 def test_in_pieces_the_update_is_the_same_but_for_rounding(pieces: int) -> None:
     whole, cut = make(clip=0.3), make(clip=0.3, accumulate=pieces)

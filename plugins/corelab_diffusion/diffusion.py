@@ -289,21 +289,34 @@ class Diffusion(Saved):
         guidance: float = 1.0,
         interpolate: bool = False,
         complete: Path | None = None,
+        mask: Path | None = None,
         from_: Path | None = None,
     ) -> Images:
         """N images drawn with SAMPLER in STEPS steps.
 
         ETA is how much noise `ddim` adds again, CHURN how much `euler` and `heun` do. CLASS and
         GUIDANCE are for runs that know classes. INTERPOLATE shows rows of pictures between two
-        random ones. COMPLETE keeps the top half of a picture and draws the rest, by steps of
-        `ddpm`. FROM is the small or grey picture from which a run that was trained to starts,
-        instead of test images.
+        random ones. COMPLETE keeps the top half of a picture, or what is black in the picture
+        MASK, and draws the rest, by steps of `ddpm`. FROM is the small or grey picture from which a
+        run that was trained to starts, instead of test images.
         """
         if from_ is not None and self.reduce is None:
             raise ConfigError("--from: this run starts from noise; see --algorithm.condition")
+        if self.reduce is not None and (interpolate or complete):
+            raise ConfigError(
+                "--interpolate, --complete: this run starts from pictures; see --from"
+            )
+        if interpolate and complete:
+            raise ConfigError("--interpolate and --complete: ask for one at a time")
         if interpolate and (sampler not in DETERMINISTIC or eta or churn):
             raise ConfigError("--interpolate takes a sampler that adds no noise on the way")
-        chosen = self._completing(complete) if complete else choose_sampler(sampler, eta, churn)
+        if mask and not complete:
+            raise ConfigError("--mask is for --complete: name the picture that is to be completed")
+        chosen = choose_sampler(sampler, eta, churn)
+        if complete:
+            if sampler not in ("ddpm", "heun") or churn:  # heun, if none was named
+                raise ConfigError("--complete takes steps of ddpm, without --churn or --eta")
+            chosen = self._completing(complete, mask)
         way = self._way(chosen, steps, guidance, seed)
         x, labels, columns = self._normal(n, way.generator), self._labels(class_, guidance, n), 0
         if interpolate:
@@ -329,6 +342,7 @@ class Diffusion(Saved):
     def _way(self, sampler: Sampler, steps: int, guidance: float, seed: int) -> _Way:
         most = len(self.sigmas)
         require(1 <= steps <= most, "--steps", steps, f"from 1 to {most}, the levels of this run")
+        require(0 <= guidance < math.inf, "--guidance", guidance, "zero or positive")
         sigmas = descent(self.sigmas.cpu(), steps)
         return _Way(sampler, sigmas, guidance, self._generator(seed))
 
@@ -368,14 +382,17 @@ class Diffusion(Saved):
             raise ConfigError(f"--guidance {guidance}: this run knows no classes to be guided by")
         return None
 
-    def _completing(self, path: Path) -> Sampler:
-        """A sampler that keeps the top half of the picture in the file PATH."""
+    def _completing(self, path: Path, mask: Path | None) -> Sampler:
+        """A sampler that keeps what is black in MASK, or the top half, of the picture in PATH."""
         if not self.space.of_pixels:
             raise ConfigError("--complete: this run models latents, not pixels")
+        _, height, width = self.task.shape
+        kept = torch.arange(height)[:, None] < height // 2
+        if mask is not None:
+            (grey_levels,) = read(mask, (1, height, width))
+            kept = grey_levels < 128
         known = self._data(read(path, self.task.shape))
-        height = self.task.shape[1]
-        mask = torch.arange(height, device=known.device)[:, None] < height // 2
-        return partial(completed, known=known, mask=mask)
+        return partial(completed, known=known, mask=kept.to(known.device))
 
     def _told(self, y: Tensor) -> Tensor | None:
         """What a run with a condition is told of images Y, [N, K, H, W]."""

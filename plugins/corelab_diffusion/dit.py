@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from corelab_nets.attention import attend
 from torch import Tensor, nn
 
 from corelab import require
@@ -100,7 +101,7 @@ class Block(nn.Module):
         scale_1, shift_1, gate_1, scale_2, shift_2, gate_2 = self.modulation(embedded).chunk(6, 2)
         a = torch.addcmul(shift_1, self.norm_1(h), 1 + scale_1)
         q, k, v = self.query_key_value(a).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        a = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        a = attend(q, k, v).transpose(1, 2).flatten(2)
         h = torch.addcmul(h, gate_1, self.out(a))
         a = torch.addcmul(shift_2, self.norm_2(h), 1 + scale_2)
         return torch.addcmul(h, gate_2, self.perceptron(a))

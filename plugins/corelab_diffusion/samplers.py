@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from corelab import ConfigError, require
 from corelab_diffusion.schedules import reverse_log_variances
 
 Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -141,6 +142,12 @@ DETERMINISTIC = ("ddim", "euler", "heun", "dpm")
 
 def choose_sampler(name: SamplerName, eta: float = 0.0, churn: float = 0.0) -> Sampler:
     """The sampler NAME; ETA is for `ddim`, CHURN for `euler` and `heun`."""
+    require(0 <= eta <= 1, "--eta", eta, "between 0 and 1")
+    require(0 <= churn < math.inf, "--churn", churn, "zero or positive")
+    if eta and name != "ddim":
+        raise ConfigError(f"--eta is for --sampler ddim, not for {name}")
+    if churn and name not in ("euler", "heun"):
+        raise ConfigError(f"--churn is for --sampler euler or heun, not for {name}")
     samplers: Mapping[str, Sampler] = {
         "ddpm": ddpm,
         "ddim": partial(ddim, eta=eta),

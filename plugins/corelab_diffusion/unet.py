@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from corelab_nets.attention import attend
 from torch import Tensor, nn
 
 from corelab import ConfigError, require
@@ -49,7 +50,7 @@ class UNet(nn.Module):
         self, config: Config, shape: tuple[int, int, int], inputs: int, outputs: int, classes: int
     ) -> None:
         super().__init__()
-        _check(config)
+        _check(config, classes)
         c, patch = config.channels, config.patch
         self.patch = patch
         width = 4 * c
@@ -175,7 +176,7 @@ class Attention(nn.Module):
         q = self._apart(self.query(places))
         key_value = self.key_value(places if context is None else context)
         k, v = (self._apart(part) for part in key_value.chunk(2, 2))
-        h = F.scaled_dot_product_attention(q, k, v)
+        h = attend(q, k, v)
         h = self.out(h.transpose(1, 2).flatten(2))
         return h.mT.reshape(x.shape)  # type: ignore[no-any-return]
 
@@ -220,7 +221,7 @@ def _filled(x: Tensor, multiple: int) -> Tensor:
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
 
 
-def _check(config: UNet.Config) -> None:
+def _check(config: UNet.Config, classes: int) -> None:
     for option, least in (("channels", 1), ("blocks", 1), ("attention", 0), ("heads", 1)):
         value = getattr(config, option)
         require(value >= least, f"model.{option}", value, f"at least {least}")
@@ -228,6 +229,10 @@ def _check(config: UNet.Config) -> None:
     fits = bool(config.multiples) and min(config.multiples, default=0) >= 1
     require(fits, "model.multiples", config.multiples, "one or more numbers from 1 on")
     require(0 <= config.dropout < 1, "model.dropout", config.dropout, "at least 0 and below 1")
+    if config.cross_attention and not classes:
+        raise ConfigError("model.cross_attention is to classes; add --algorithm.conditional")
+    if config.cross_attention and not config.attention:
+        raise ConfigError("model.cross_attention needs model.attention at 1 or more resolutions")
     for multiple in config.multiples[-config.attention :] if config.attention else ():
         if config.channels * multiple % config.heads:
             raise ConfigError(

@@ -109,6 +109,10 @@ class GAN(Saved):
         self.discriminator_updater = context.updater(
             D, adam(D.parameters(), config.discriminator_lr), averages=False
         )
+        if self.generator_updater.config.compile and isinstance(G, Grows):
+            raise ConfigError(
+                "update.compile: a network that grows cannot be compiled; leave it out"
+            )
         self.progress = 0
 
         self._train = task.split("train")
@@ -186,7 +190,9 @@ class GAN(Saved):
         elif penalised:
             images.append(torch.lerp(fake, x, u).requires_grad_())
         labels = None if y is None else y.repeat(len(images))
-        logits = self.discriminator_updater.module(torch.cat(images), labels).float()
+        # what torch has compiled cannot be differentiated twice
+        D = self.net.discriminator if penalised else self.discriminator_updater.module
+        logits = D(torch.cat(images), labels).float()
         real, generated = logits[:N], logits[N : 2 * N]
         loss = self.game.discriminator(real, generated)
         penalty = torch.zeros_like(loss)
@@ -208,6 +214,7 @@ class GAN(Saved):
         """
         if n is not None and n < 1:
             raise ConfigError(f"an evaluation takes at least 1 image, got n = {n}")
+        require(quality >= 0, "--quality", quality, "zero or positive")
         n = max(_FEWEST, quality or n or _SAMPLES[split])
         generator = torch.Generator(self.context.device).manual_seed(seed)
         fake: list[Tensor] = []
@@ -254,6 +261,8 @@ class GAN(Saved):
         require(fits, "--truncation", truncation, "between 0 and 1")
         if not self.config.conditional:
             unconditional(class_)
+        if mix and (interpolate or truncation < 1):
+            raise ConfigError("--mix shows a table: leave out --interpolate and --truncation")
         generator = torch.Generator(self.context.device).manual_seed(seed)
         columns = 0
         if mix:

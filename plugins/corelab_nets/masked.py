@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from corelab_nets.attention import attend
+
 
 class Down(nn.Conv2d):
     """Sees ROWS rows, down to a pixel's own, and COLUMNS columns with its own in the middle.
@@ -172,7 +174,7 @@ class Attention(nn.Module):
         # a place that says nothing is put before the first, and all others move on by one: a pixel
         # may then look at the places up to its own
         k, v = F.pad(self.memory(torch.cat([h, x], 1)).flatten(2), (1, -1)).chunk(2, 1)
-        heard = F.scaled_dot_product_attention(q, self._split(k), self._split(v), is_causal=True)
+        heard = attend(q, self._split(k), self._split(v), causal=True)
         heard = heard.transpose(2, 3).reshape(n, c, height, width)
         y: Tensor = h + self.out(heard)
         return y
@@ -200,7 +202,7 @@ class AttentionByPixel:
         self._h = h
         q = self._query(h).view(len(h), self._heads, 1, -1)
         keys, values = self._keys[:, :, : self._seen], self._values[:, :, : self._seen]
-        heard = F.scaled_dot_product_attention(q, keys, values)
+        heard = attend(q, keys, values)
         return h + self._out(heard.flatten(1))
 
     def put(self, x: Tensor) -> None:

@@ -312,6 +312,10 @@ def _check(config: VAE.Config) -> None:
     known = f"one of {', '.join(OFFERED)}"
     require(config.latent >= 1, "algorithm.latent", config.latent, "at least 1")
     require(0 <= config.beta < math.inf, "algorithm.beta", config.beta, "zero or positive")
+    if config.deterministic and config.beta != 1:
+        raise ConfigError(
+            "algorithm.beta weighs a divergence, which deterministic codes do not have"
+        )
     require(config.likelihood in OFFERED, "algorithm.likelihood", config.likelihood, known)
     require(config.batch_size >= 1, "algorithm.batch_size", config.batch_size, "at least 1")
     require(0 < config.lr < math.inf, "algorithm.lr", config.lr, "positive")

@@ -43,6 +43,8 @@ _BATCH = 500
 """Images at a time where nothing is learned. Fixed, because what is drawn depends on it."""
 _PAIRS = 8
 """How many reconstructions are shown."""
+_WAY = 8
+"""Pictures from one image to another."""
 
 
 class VQVAE(Saved):
@@ -264,16 +266,25 @@ class VQVAE(Saved):
         class_: str = "",
         temperature: float = 1.0,
         reconstruct: bool = False,
+        interpolate: bool = False,
     ) -> Images:
         """N images decoded from codes of the prior, each pixel at the centre of its p(x|k).
 
         CLASS_ is the name or number of a class, for a conditional prior; "" takes all in turn. A
         TEMPERATURE below 1 makes probable codes more probable. With RECONSTRUCT, the first N images
-        of the test split instead, each beside what becomes of it.
+        of the test split instead, each beside what becomes of it. With INTERPOLATE, rows of 8, N
+        pictures in all, from one test image to another.
         """
+        require(0 < temperature < math.inf, "--temperature", temperature, "positive")
+        if reconstruct and interpolate:
+            raise ConfigError("--reconstruct and --interpolate: ask for one at a time")
+        if (reconstruct or interpolate) and (class_ or temperature != 1):
+            mode = "--reconstruct" if reconstruct else "--interpolate"
+            raise ConfigError(f"{mode} draws nothing: leave out --class and --temperature")
+        if interpolate:
+            return self._ways(max(1, n // _WAY), seed)
         if reconstruct:
             return self._pairs(self.task.split("test").images[:n])
-        require(0 < temperature < math.inf, "temperature", temperature, "positive")
         labels = None
         if self.config.conditional:
             labels = choose(self.task, class_, n, self.context.device)
@@ -348,6 +359,17 @@ class VQVAE(Saved):
                 for batch in torch.split(images, _BATCH)
             ]
         return show(torch.stack([images, torch.cat(decoded)], 1).flatten(0, 1), 2 * _PAIRS)
+
+    def _ways(self, rows: int, seed: int) -> Images:
+        """ROWS of 8 images: the vectors of two test images, which SEED chooses, and a straight line
+        between them, each point of which is rounded to the codebook.
+        """
+        images = self.task.split("test").images
+        generator = torch.Generator().manual_seed(seed)
+        ends = torch.randint(len(images), (2, rows), generator=generator)
+        a, b = (self.encode(images[end])[:, None] for end in ends)
+        t = torch.linspace(0, 1, _WAY, device=a.device)[:, None, None, None]
+        return show(self.decode(torch.lerp(a, b, t).flatten(0, 1)), _WAY)
 
     def _compare(self, split: Split, n: int, seed: int) -> dict[str, float]:
         generator = torch.Generator(self.context.device).manual_seed(seed)

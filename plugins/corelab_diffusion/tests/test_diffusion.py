@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -287,6 +288,50 @@ def test_a_completed_picture_keeps_its_top_half(tmp_path):
     assert len({picture[4:].tobytes() for picture in drawn}) == 6
     with pytest.raises(DataError, match="is 8 x 8 pixels; it must be 10 x 9"):
         make(task=Colours()).sample(2, complete=path)
+
+
+def test_a_mask_says_what_of_a_picture_is_kept(tmp_path):
+    run = make()
+    original = DIGITS.split("test").images[3].permute(1, 2, 0).numpy()
+    path = save(tmp_path / "digit.png", original)
+    hole = np.zeros((8, 8, 1), np.uint8)
+    hole[2:6, 3:7] = 255
+    drawn = run.sample(6, steps=10, complete=path, mask=save(tmp_path / "hole.png", hole)).pixels
+    assert (drawn[:, hole == 0] == original[hole == 0]).all()
+    assert len({picture[hole > 0].tobytes() for picture in drawn}) == 6
+    small = save(tmp_path / "small.png", hole[:4])
+    with pytest.raises(DataError, match=r"small\.png: is 8 x 4 pixels; it must be 8 x 8"):
+        run.sample(6, complete=path, mask=small)
+
+
+@pytest.mark.parametrize(
+    ("question", "sentence"),
+    [
+        ({"steps": 0}, "--steps is 0; it must be from 1 to 1000"),
+        ({"sampler": "ddim", "eta": 2.0}, "--eta is 2.0; it must be between 0 and 1"),
+        ({"sampler": "ddim", "eta": math.nan}, "--eta is nan; it must be between 0 and 1"),
+        ({"eta": 0.5}, "--eta is for --sampler ddim, not for heun"),
+        ({"churn": -1.0}, "--churn is -1.0; it must be zero or positive"),
+        ({"sampler": "dpm", "churn": 5.0}, "--churn is for --sampler euler or heun, not for dpm"),
+        ({"conditional": True, "guidance": math.nan}, "--guidance is nan; it must be zero or pos"),
+        (
+            {"conditional": True, "guidance": -1.0},
+            "--guidance is -1.0; it must be zero or positive",
+        ),
+        ({"complete": Path("a.png"), "interpolate": True}, "ask for one at a time"),
+        ({"complete": Path("a.png"), "sampler": "dpm"}, "--complete takes steps of ddpm"),
+        ({"complete": Path("a.png"), "churn": 5.0}, "--complete takes steps of ddpm"),
+        ({"mask": Path("a.png")}, "--mask is for --complete: name the picture"),
+        ({"condition": "superresolution", "interpolate": True}, "this run starts from pictures"),
+        ({"condition": "superresolution", "complete": Path("a.png")}, "this run starts from pict"),
+    ],
+)
+def test_a_question_to_diffusion_that_makes_no_sense_is_answered_in_a_sentence(question, sentence):
+    options = {
+        name: question.pop(name) for name in ("conditional", "condition") if name in question
+    }
+    with pytest.raises(ConfigError, match=sentence):
+        make(**options).sample(4, **question)
 
 
 def test_reduced_pictures_are_means_and_luma():

@@ -85,8 +85,8 @@ def test_every_weight_of_a_network_learns(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_a_new_network_says_nothing(name):
     model, config = SMALL[name]
-    net = model(config, shape=(1, 8, 8), inputs=1, outputs=1, classes=0)
-    assert not net(torch.randn(2, 1, 8, 8), torch.randn(2), None).any()
+    net = model(config, shape=(1, 8, 8), inputs=1, outputs=1, classes=3)
+    assert not net(torch.randn(2, 1, 8, 8), torch.randn(2), torch.tensor([0, 3])).any()
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,7 @@ def test_a_new_network_says_nothing(name):
         (UNet, {"multiples": ()}, r"model.multiples is \(\); it must be one or more numbers"),
         (UNet, {"dropout": 1.0}, "model.dropout is 1.0; it must be at least 0 and below 1"),
         (UNet, {"heads": 3}, "model.heads is 3; it must divide the 128 channels"),
+        (UNet, {"cross_attention": True}, "model.cross_attention is to classes; add --algorithm.c"),
         (DiT, {"depth": 0}, "model.depth is 0; it must be at least 1"),
         (DiT, {"width": 30}, "model.width is 30; it must be a multiple of 4 and of 4 heads"),
     ],

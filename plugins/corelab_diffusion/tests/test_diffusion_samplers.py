@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import math
 from functools import cache, partial
+from itertools import pairwise
 
 import pytest
 import torch
+from corelab_diffusion import samplers
 from corelab_diffusion.denoiser import Denoiser
 from corelab_diffusion.parametrisations import PARAMETRISATIONS, v
 from corelab_diffusion.samplers import ddim, ddpm, dpm, euler, heun
@@ -60,6 +62,27 @@ def test_a_sampler_converges_at_its_published_order(sampler, order):
     slopes = torch.log2(errors[:-1] / errors[1:])
     assert torch.allclose(slopes, torch.tensor(float(order)).double(), atol=0.2), slopes
     assert errors[-1] < {1: 0.3, 2: 0.01}[order]
+
+
+@pytest.mark.parametrize("nu", [0.0, 1.0])
+def test_the_variance_that_ddpm_finds_of_a_gaussian_converges_at_order_1(nu, monkeypatch):
+    """A step of it makes a x + b + s n of x, so variances can be followed without drawing."""
+
+    def step(levels, x, n):
+        one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+        monkeypatch.setattr(samplers, "noise_like", lambda *_: n * one)
+        denoise = lambda x, sigma: (gaussian(x, sigma), nu * one)  # noqa: E731
+        return ddpm(denoise, x * one, levels, generator()).item()
+
+    def error(steps):
+        variance = 20.0**2 + 0.4**2
+        for levels in map(torch.stack, pairwise(edm(steps + 1, 0.1, 20.0).flip(0))):
+            b = step(levels, 0, 0)
+            a, s = step(levels, 1, 0) - b, step(levels, 0, 1) - b
+            variance = a**2 * variance + s**2
+        return abs(variance - (0.1**2 + 0.4**2))
+
+    assert math.log2(error(64) / error(128)) == pytest.approx(1, abs=0.1)
 
 
 class Exact(torch.nn.Module):

@@ -224,6 +224,9 @@ def test_a_table_shows_sources_and_what_mixes_them():
     assert len(np.unique(flat, axis=0)) == 15
     with pytest.raises(ConfigError, match="the model stylegan has"):
         make(model=DCGAN).sample(16, mix=True)
+    for option in ({"interpolate": True}, {"truncation": 0.5}):
+        with pytest.raises(ConfigError, match="leave out --interpolate and --truncation"):
+            gan.sample(16, mix=True, **option)
 
 
 @MODELS
@@ -244,6 +247,12 @@ def test_folders_of_small_colour_pictures_run_through_every_model(model, tmp_pat
 def test_the_wrong_minibatch_for_a_model_is_one_sentence():
     with pytest.raises(PluginError, match="must be a multiple of 4, not 6"):
         make(model=StyleGAN, batch_size=6).step()
+
+
+def test_a_growing_network_is_not_compiled(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda module: module)
+    with pytest.raises(ConfigError, match=r"update\.compile: a network that grows"):
+        make(model=Progressive, update=UpdateConfig(compile=True))
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_without_classes_none_can_be_asked_for():
 
 
 def test_an_autoencoder_has_neither_noise_nor_price():
-    vae = make(deterministic=True, beta=4.0)
+    vae = make(deterministic=True)
     (first,) = trace(vae, 1)
     assert set(first) == {"loss", "reconstruction_nats"}
     assert first["loss"] == first["reconstruction_nats"]
@@ -264,6 +264,7 @@ def test_the_step_size_falls_to_zero_over_the_run():
     [
         ({"latent": 0}, "algorithm.latent is 0; it must be at least 1"),
         ({"beta": -1.0}, "algorithm.beta is -1.0; it must be zero or positive"),
+        ({"beta": 4.0, "deterministic": True}, "algorithm.beta weighs a divergence, which determ"),
         ({"likelihood": "gaussian"}, "gaussian; it must be one of bernoulli, logistic, mixture"),
         ({"batch_size": 0}, "algorithm.batch_size is 0; it must be at least 1"),
         ({"lr": math.nan}, "algorithm.lr is nan; it must be positive"),

@@ -237,6 +237,26 @@ def test_a_class_is_asked_for_by_name_of_a_conditional_prior_only():
         vqvae.sample(1, class_="x")
     with pytest.raises(ConfigError, match="knows no classes"):
         make().sample(1, class_="3")
+    for option in ({"class_": "noise"}, {"temperature": 0.5}):
+        with pytest.raises(ConfigError, match="--reconstruct draws nothing"):
+            vqvae.sample(4, reconstruct=True, **option)
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_a_row_leads_from_one_test_image_to_another(levels):
+    vqvae = make(levels=levels, size=VQConv.Config(channels=8, halvings=2))
+    trace(vqvae, 8)
+    ways = vqvae.sample(24, seed=1, interpolate=True)
+    rows = ways.pixels.reshape(3, ways.columns, -1)
+    assert ways.columns == 8
+    pairs = vqvae.sample(2 * len(vqvae.task.split("test")), reconstruct=True).pixels[1::2]
+    decoded = {picture.tobytes() for picture in pairs}
+    for row in rows:
+        assert {row[0].tobytes(), row[-1].tobytes()} <= decoded
+        assert not np.array_equal(row[0], row[-1])
+    assert not np.array_equal(ways.pixels, vqvae.sample(24, seed=2, interpolate=True).pixels)
+    with pytest.raises(ConfigError, match="ask for one at a time"):
+        vqvae.sample(4, reconstruct=True, interpolate=True)
 
 
 def test_samples_are_compared_with_images_if_that_is_asked_for():
