@@ -6,8 +6,8 @@ a title is a file; a ```python block is a program. The blocks of a page run in t
 empty folder, `pip install` installs for that page alone.
 
 ```bash blocks are for commands that take long or need what a test cannot have: in them every
-command must still exist, with the options, of the types, that it is given. ```py blocks are pieces
-of programs.
+command must still exist, with the options, of the types, that it is given, and a training of the
+generative families for a GPU, or on pictures, must begin. ```py blocks are pieces of programs.
 
 Sybil could find the blocks, but not run them as this does: a program in a process of its own, a
 command in a shell, what it prints held against a pattern. That is what most of this file is about.
@@ -17,16 +17,21 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
 import itertools
+import math
 import os
 import re
 import runpy
 import shlex
+import struct
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 import corelab
@@ -203,6 +208,83 @@ def _read_options(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
             runpy.run_path(str(script), run_name="__main__")
     else:
         assert words[1:] == []
+
+
+RECIPES = [
+    ROOT / "docs" / "algorithms" / f"{name}.md"
+    for name in ("vae", "vqvae", "gan", "pixelcnn", "diffusion")
+]
+TINY = {
+    "--algorithm.batch-size": "4",
+    "--model.channels": "8",
+    "--model.layers": "2",
+    "--model.blocks": "1",
+    "--device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the recipes name: `cifar10`, `pictures`, and files like MNIST's."""
+    folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    archive = folder / "cifar-10-binary.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        records = rng.integers(0, 256, (6, 20, 3073), dtype=np.uint8)
+        records[:, :, 0] = np.arange(20) % 3
+        files = {f"data_batch_{i}.bin": batch.tobytes() for i, batch in enumerate(records)}
+        for name, content in {**files, "batches.meta.txt": b"cat\ndog\nship\n\n"}.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    unpack = runpy.run_path(str(ROOT / "benchmarks" / "cifar10.py"))["unpack"]
+    assert unpack(archive, folder / "cifar10") == 120
+    assert sorted(place.name for place in (folder / "cifar10").iterdir()) == ["cat", "dog", "ship"]
+    (folder / "pictures").symlink_to("cifar10")
+    for name in ("mnist", "fashion-mnist"):
+        (folder / name).mkdir()
+        for part in ("train", "t10k"):
+            images = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8)
+            labels = np.arange(60, dtype=np.uint8) % 10
+            for what, array in (("images-idx3", images), ("labels-idx1", labels)):
+                header = struct.pack(f">{array.ndim + 1}I", 0x800 + array.ndim, *array.shape)
+                (folder / name / f"{part}-{what}-ubyte").write_bytes(header + array.tobytes())
+    return folder
+
+
+@pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.stem)
+def test_recipes_for_a_gpu_and_for_pictures_begin_to_learn(
+    page: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    monkeypatch.setenv("CORELAB_DATA", str(data))
+    scripts = [simple_commands(text) for _, _, text in blocks(page, "bash")]
+    recipes = [words for script in scripts for words in script if {"cuda", "images"} & {*words}]
+    assert recipes
+    for words in recipes:
+        _begin(words)
+
+
+def _begin(words: list[str]) -> None:
+    """Take two updates of what WORDS would train, in a smaller size."""
+    assert words[:2] == ["corelab", "train"], words
+    names = argparse.ArgumentParser()
+    names.add_argument("--task")
+    names.add_argument("--model")
+    named, rest = names.parse_known_args(words[3:])
+    argv = [
+        TINY.get(before.replace("_", "-"), word)
+        for before, word in zip(["", *rest], rest, strict=False)
+    ]
+    if "--algorithm.batch-size" not in [word.replace("_", "-") for word in rest]:
+        argv += ["--algorithm.batch-size", "4"]
+    experiment = resolve(words[2], task=named.task, model=named.model, argv=argv)
+    context = experiment.context()
+    run = experiment.build(context)
+    with context.owning_globals():
+        for _ in range(2):
+            figures = {name: float(value) for name, value in run.step().items()}
+            assert all(math.isfinite(value) for value in figures.values()), words
+    assert run.progress > 0
 
 
 @pages

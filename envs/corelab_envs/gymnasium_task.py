@@ -190,8 +190,8 @@ def find_spec(name: str) -> EnvSpec:
     if module:
         try:
             imported = importlib.import_module(module)
-            if module == "minatar.gym" and id_ not in gym.registry:  # which waits to be told
-                imported.register_envs()
+            if module == "minatar.gym" and "MinAtar/Breakout-v1" not in gym.registry:
+                imported.register_envs()  # for which it waits to be told
         except ModuleNotFoundError as error:
             what = _pip(module) or f"no module {error.name}"
             raise DataError(f"{name} needs a package that is missing: {what}") from error

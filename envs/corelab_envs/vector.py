@@ -343,4 +343,5 @@ def _floats(values: Any) -> Iterator[NDArray[np.floating]]:
 
 def first_line(error: Exception) -> str:
     """ERROR in one line."""
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    said = str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -1,7 +1,8 @@
 """Adam (Kingma & Ba 2015, arXiv:1412.6980) without what `torch.optim` spends on each call.
 
-The arithmetic is torch's own fused kernel; hooks, profiling and parameter groups are left out. On a
-network of one small flat parameter that halves the cost of an update.
+The arithmetic is torch's own fused kernel, or the same on plain arrays; hooks, profiling and
+parameter groups are left out. On a network of one small flat parameter that halves the cost of an
+update.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.adam import adam
 
 _SMALL = 1 << 16
-"""Up to this many numbers plain arrays are faster than the fused kernel with its surroundings."""
+"""Up to how many numbers a parameter is updated on plain arrays, so that runs of small networks are
+what they were before torch's kernel could be called without its surroundings, to the bit."""
 _TINY = 1e-30
 """Moments below this change no weight, and processors are very slow with the smallest numbers."""
 _FLUSH = 100
@@ -27,7 +28,8 @@ _FLUSH = 100
 class Adam:
     """Adam for PARAMETERS with decay rates BETAS, from their `.grad`; those without are left.
 
-    A small flat parameter on the CPU is updated on plain arrays, anything else by torch's kernel.
+    Small ones on the CPU are updated on plain arrays, others, and all if FUSED, by torch's kernel,
+    which rounds differently.
     """
 
     def __init__(
@@ -35,18 +37,22 @@ class Adam:
         parameters: Iterable[Tensor],
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        *,
+        fused: bool = False,
     ) -> None:
         self._parameters = list(parameters)
         self._betas, self._eps = betas, eps
         self._m = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
         self._v = [torch.zeros_like(p, requires_grad=False) for p in self._parameters]
         self._t = [torch.zeros((), device=p.device) for p in self._parameters]  # steps taken
-        self._on_arrays = all(
-            p.device.type == "cpu" and p.numel() <= _SMALL for p in self._parameters
-        )
+        self._on_cpu = all(p.device.type == "cpu" for p in self._parameters)
+        few = all(p.numel() <= _SMALL for p in self._parameters)
+        self._on_arrays = self._on_cpu and few and not fused
+        # an array is counted up in a fraction of the time that a tensor takes
+        self._counts: list[Any] = [t.numpy() for t in self._t] if self._on_cpu else self._t
         self._arrays = [
-            (m.numpy(), v.numpy(), t.numpy(), np.empty_like(m.numpy()))
-            for m, v, t in zip(self._m, self._v, self._t, strict=True)
+            (m.numpy(), v.numpy(), count, np.empty_like(m.numpy()))
+            for m, v, count in zip(self._m, self._v, self._counts, strict=True)
             if self._on_arrays
         ]
 
@@ -63,28 +69,31 @@ class Adam:
             return
         if max_norm is not None:
             _clip_tensors(gradients, max_norm)
-        with torch.no_grad():
-            adam(
-                [self._parameters[i] for i in which],
-                gradients,
-                [self._m[i] for i in which],
-                [self._v[i] for i in which],
-                [],
-                [self._t[i] for i in which],
-                fused=True,
-                amsgrad=False,
-                beta1=self._betas[0],
-                beta2=self._betas[1],
-                lr=lr,
-                weight_decay=0.0,
-                eps=self._eps,
-                maximize=False,
-            )
-            for i in which:
-                m, v, t = self._m[i], self._v[i], self._t[i]
-                if t.device.type == "cpu" and t.item() % _FLUSH == 0:
-                    m.mul_(m.abs() > _TINY)
-                    v.mul_(v > _TINY)
+        self._step_fused(which, gradients, lr)
+
+    def _step_fused(self, which: list[int], gradients: list[Tensor], lr: float) -> None:
+        """What `torch.optim.Adam(fused=True)` does."""
+        for i in which:
+            count = self._counts[i]
+            count += 1
+            if self._on_cpu and float(count) % _FLUSH == 0:
+                for moment in (self._m[i], self._v[i]):
+                    moment.mul_(moment.abs() > _TINY)
+        torch._fused_adam_(
+            [self._parameters[i].detach() for i in which],
+            gradients,
+            [self._m[i] for i in which],
+            [self._v[i] for i in which],
+            [],
+            [self._t[i] for i in which],
+            lr=lr,
+            beta1=self._betas[0],
+            beta2=self._betas[1],
+            weight_decay=0.0,
+            eps=self._eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
     def _step_on_arrays(self, i: int, g: NDArray[Any], lr: float) -> None:
         """Algorithm 1 of the paper, with its remark on the order of the corrections."""

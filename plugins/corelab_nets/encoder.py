@@ -41,7 +41,7 @@ class Encoder(nn.Module):
             case spaces.Box(shape=(_, _, _)):
                 self.leaf = Convolutions(space, width)
             case _:
-                self.leaf = flat = Flatten(space, of)
+                self.leaf = flat = Flatten(space, of, images=True)
                 self.size = flat.size
 
     def _of_parts(self, encoders: list[Encoder]) -> None:

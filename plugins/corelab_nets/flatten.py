@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -17,23 +16,26 @@ class Flatten:
     """From observations of SPACE to vectors [..., size]: Discrete and MultiDiscrete as one-hot,
     vectors as they are, and Dicts and Tuples of these one after the other.
 
-    `PluginError`, naming OF, for spaces with images and whatever else this does not fit.
+    `PluginError` for spaces with images and whatever else this does not fit, naming OF, which reads
+    IMAGES by other means or not at all.
     """
 
-    def __init__(self, space: spaces.Space[Any], of: str) -> None:
+    def __init__(self, space: spaces.Space[Any], of: str, *, images: bool = False) -> None:
         self._space = space
-        self.size = _size(space, of)
+        self._is_vector = isinstance(space, spaces.Box) and len(space.shape) == 1
+        self.size = _size(space, of, images)
         """The length of the vectors."""
 
     def __call__(self, observation: Tree, dtype: torch.dtype = torch.float32) -> Tensor:
         """OBSERVATION, [..., *shape] for each part, as vectors [..., size] of DTYPE."""
-        if isinstance(observation, Tensor) and observation.dtype is dtype:
-            return observation  # a Box, as it is
+        if self._is_vector:
+            vector: Tensor = observation
+            return vector if vector.dtype is dtype else vector.to(dtype)
         parts = _vectors(self._space, observation, dtype)
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
 
-def _size(space: spaces.Space[Any], of: str) -> int:
+def _size(space: spaces.Space[Any], of: str, images: bool) -> int:
     match space:
         case spaces.Discrete():
             return int(space.n)
@@ -44,14 +46,15 @@ def _size(space: spaces.Space[Any], of: str) -> int:
         case spaces.Box(shape=()):
             return 1
         case spaces.Dict():
-            return sum(_size(part, of) for part in space.spaces.values())
+            return sum(_size(part, of, images) for part in space.spaces.values())
         case spaces.Tuple():
-            return sum(_size(part, of) for part in space.spaces)
-    images = isinstance(space, spaces.Box) and math.prod(space.shape) > 0
+            return sum(_size(part, of, images) for part in space.spaces)
+    reads = "images [height, width, channels], vectors" if images else "vectors"
+    is_image = isinstance(space, spaces.Box) and len(space.shape) == 3
     raise PluginError(
-        f"{of} reads vectors, Discrete, MultiDiscrete and MultiBinary observations and Dicts and "
+        f"{of} reads {reads}, Discrete, MultiDiscrete and MultiBinary observations and Dicts and "
         f"Tuples of these, not {space}; "
-        + ("for images there is --model cnn" if images else "choose another --model or task")
+        + ("for images there is --model cnn" if is_image else "choose another --model or task")
     )
 
 

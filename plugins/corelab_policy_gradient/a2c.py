@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -201,3 +202,6 @@ def _check(config: A2C.Config) -> None:
     require(config.max_grad_norm > 0, "algorithm.max_grad_norm", config.max_grad_norm, "positive")
     require(0 <= config.gamma <= 1, "algorithm.gamma", config.gamma, "between 0 and 1")
     require(0 <= config.lam <= 1, "algorithm.lam", config.lam, "between 0 and 1")
+    require(config.value_coef >= 0, "algorithm.value_coef", config.value_coef, "at least 0")
+    bonus = config.entropy_coef  # which may be negative, for whoever wants less entropy
+    require(math.isfinite(bonus), "algorithm.entropy_coef", bonus, "a finite number")

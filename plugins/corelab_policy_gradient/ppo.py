@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, SupportsFloat
@@ -392,6 +393,9 @@ def _check(config: PPO.Config) -> None:
     for option in ("gamma", "lam"):
         value = getattr(config, option)
         require(0 <= value <= 1, f"algorithm.{option}", value, "between 0 and 1")
+    require(config.value_coef >= 0, "algorithm.value_coef", config.value_coef, "at least 0")
+    bonus = config.entropy_coef  # which may be negative, for whoever wants less entropy
+    require(math.isfinite(bonus), "algorithm.entropy_coef", bonus, "a finite number")
     T = config.horizon
     require(T >= 2, "algorithm.horizon", T, "at least 2")
     require(config.epochs >= 1, "algorithm.epochs", config.epochs, "at least 1")

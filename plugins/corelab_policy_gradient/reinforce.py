@@ -5,6 +5,7 @@ Equation numbers are those of Sutton and Barto, Reinforcement Learning, 2nd edit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -260,3 +261,5 @@ class Copies:
 def _check(config: REINFORCE.Config) -> None:
     require(config.lr > 0, "algorithm.lr", config.lr, "positive")
     require(0 <= config.gamma <= 1, "algorithm.gamma", config.gamma, "between 0 and 1")
+    bonus = config.entropy_coef  # which may be negative, for whoever wants less entropy
+    require(math.isfinite(bonus), "algorithm.entropy_coef", bonus, "a finite number")

@@ -21,7 +21,8 @@ from corelab_envs.interface import (
     share_of_worker,
 )
 from corelab_media import Video
-from corelab_nets.masks import refuse_empty
+from corelab_nets.adam import Adam
+from corelab_nets.masks import check_mask, refuse_empty
 from corelab_nets.trees import tensor_dtype
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 
 from corelab import Context, PluginError, Saved, Split, require
 from corelab_qlearning.exploration import Exploration
-from corelab_qlearning.flat import Adam, flatten, trace
+from corelab_qlearning.flat import flatten, trace
 from corelab_qlearning.interface import Acting, QNetwork, Traced
 from corelab_qlearning.observations import shown, split
 from corelab_qlearning.parts import draw_noise
@@ -145,17 +146,18 @@ class DQN(Saved):
     def __init__(
         self, config: Config, task: Environment, model: Callable[..., QNetwork], context: Context
     ) -> None:
-        N = task.num_envs or 1
-        _check(config, N)
-        N = share_of_worker(task, N, context.world, "workers")
         self.config, self.task, self.context = config, task, context
         space, self._masked = shown(task)
         actions = task.single_action_space
         if not isinstance(actions, spaces.Discrete):
             raise PluginError(
-                f"{task.name} has actions {actions}; dqn chooses among Discrete actions only, "
-                "and for a Box there are ppo and sac"
+                f"{task.name} has actions {actions}; dqn and rainbow choose among Discrete actions "
+                "only, and for a Box there are ppo and sac"
             )
+        check_mask(task.single_observation_space, actions, task.name)
+        N = task.num_envs or 1
+        _check(config, N)
+        N = share_of_worker(task, N, context.world, "workers")
         self._n, self._start = int(actions.n), int(actions.start)
         self.values = describe(
             config.returns,
@@ -174,7 +176,7 @@ class DQN(Saved):
         self._trace = net.trace if traces else partial(trace, self.net, self._theta)
         acts = isinstance(net, Acting) and net.on_arrays and context.device.type == "cpu"
         self._q = net.act if acts and config.returns == "expected" else None
-        self.optimizer = Adam(self._theta, config.adam_eps)
+        self.optimizer = Adam([self._theta], eps=config.adam_eps, fused=True)
         self.progress = 0
         self.copied = 0  # progress at the latest copy to the target network
 
@@ -251,14 +253,14 @@ class DQN(Saved):
         valid = self.tally.add(reward, termination, truncation)
         self.progress += int(np.count_nonzero(valid))
 
-    @torch.no_grad()
     def _greedy(self, x: NDArray[Any], mask: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """The allowed action of the highest value, [N]."""
         if self._q is not None:
             q = self._q(x)
         else:
             observation = torch.as_tensor(x, dtype=self._dtype, device=self.context.device)
-            q = self.values.expected(self.net(observation)).cpu().numpy()
+            with torch.no_grad():
+                q = self.values.expected(self.net(observation)).cpu().numpy()
         if mask is not None:
             q = np.where(mask, q, -np.inf)
         return np.asarray(q.argmax(-1))
@@ -301,10 +303,11 @@ class DQN(Saved):
         loss, gradient, error = self.values.loss(taken, batch.target)
         slope = pull(batch.weight * gradient.unsqueeze(1))
         self.context.average([slope])
-        length = slope.norm().item()
+        length = torch.linalg.vector_norm(slope).item()
         if length > self.config.max_grad_norm:
             slope.mul_(self.config.max_grad_norm / (length + 1e-6))
-        self.optimizer.step(slope, lr)
+        self._theta.grad = slope
+        self.optimizer.step(lr)
         return torch.stack([loss, error])
 
     def evaluate(

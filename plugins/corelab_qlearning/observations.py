@@ -24,7 +24,7 @@ def shown(task: Environment) -> tuple[spaces.Box | spaces.Discrete[Any], bool]:
     seen = without_mask(space)
     if not isinstance(seen, spaces.Box | spaces.Discrete):
         raise PluginError(
-            f"{task.name} shows {space}; dqn learns from Box and Discrete, or from a Dict of an "
-            '"observation" of these and an "action_mask"'
+            f"{task.name} shows {space}; dqn and rainbow learn from Box and Discrete, or from a "
+            'Dict of an "observation" of these and an "action_mask"'
         )
     return seen, has_mask(space)

@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from corelab_envs.gymnasium_task import GymnasiumTask
+from corelab_envs.vector import first_line
 
 import corelab as core
 from corelab import ConfigError, DataError
@@ -213,6 +214,11 @@ def test_a_fault_in_a_step_is_told_with_its_place(fault, message):
     with pytest.raises(DataError, match=f"^made/{fault}-v0: {message}$") as told:
         envs.step(np.zeros(2))
     assert fault != "raises" or isinstance(told.value.__cause__, ZeroDivisionError)
+
+
+def test_an_error_without_words_is_told_by_its_name():
+    assert first_line(AssertionError()) == "AssertionError"
+    assert first_line(ValueError("no\nway")) == "ValueError: no"
 
 
 def test_the_copy_that_is_at_fault_is_named():

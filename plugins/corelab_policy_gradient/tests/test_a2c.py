@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -311,6 +312,8 @@ def test_networks_that_remember_are_refused_in_a_sentence():
         ({"max_grad_norm": -1}, "algorithm.max_grad_norm is -1; it must be positive"),
         ({"gamma": 1.1}, "algorithm.gamma is 1.1; it must be between 0 and 1"),
         ({"lam": -0.1}, "algorithm.lam is -0.1; it must be between 0 and 1"),
+        ({"value_coef": -1}, "algorithm.value_coef is -1; it must be at least 0"),
+        ({"entropy_coef": math.nan}, "algorithm.entropy_coef is nan; it must be a finite number"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(options, message):

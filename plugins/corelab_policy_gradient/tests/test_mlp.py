@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from corelab_policy_gradient.cnn import CNN
 from corelab_policy_gradient.mlp import MLP
 from gymnasium import spaces
 from torch import nn
@@ -39,6 +40,16 @@ def test_vectors_of_whole_numbers_are_read_as_numbers():
     net = MLP(MLP.Config(), spaces.Box(0, 255, (4,), np.uint8), spaces.Discrete(3))
     whole = torch.tensor([[0, 1, 2, 255]], dtype=torch.uint8)
     torch.testing.assert_close(net(whole), net(whole.float()))
+
+
+def test_a_box_without_dimensions_is_one_number():
+    nets = []
+    for shape in ((), (1,)):
+        torch.manual_seed(0)
+        nets.append(MLP(MLP.Config(), spaces.Box(-1, 1, shape), spaces.Discrete(3)))
+    x = torch.linspace(-1, 1, 5)
+    for scalar, vector in zip(nets[0](x), nets[1](x[:, None]), strict=True):
+        assert torch.equal(scalar, vector)
 
 
 def test_actor_and_critic_share_nothing():
@@ -99,6 +110,17 @@ def test_dicts_and_tuples_are_seen_as_one_vector():
 def test_shapes_that_do_not_fit_are_refused_in_a_sentence(observations, actions, message):
     with pytest.raises(PluginError, match=f"^{message}"):
         MLP(MLP.Config(), observations, actions)
+
+
+def test_what_reads_images_says_so():
+    volume = spaces.Box(0, 255, (2, 8, 8, 3), np.uint8)
+    with pytest.raises(PluginError) as told:
+        CNN(CNN.Config(), spaces.Dict(camera=volume), spaces.Discrete(2))
+    assert str(told.value) == (
+        "the model cnn reads images [height, width, channels], vectors, Discrete, MultiDiscrete "
+        "and MultiBinary observations and Dicts and Tuples of these, "
+        "not Box(0, 255, (2, 8, 8, 3), uint8); choose another --model or task"
+    )
 
 
 def test_a_layer_of_no_width_is_refused_in_a_sentence():

@@ -491,6 +491,8 @@ def test_values_of_an_episode_that_is_only_cut_look_beyond_the_cut():
         ({"max_grad_norm": 0.0}, "max_grad_norm is 0.0"),
         ({"gamma": 1.1}, "gamma is 1.1; it must be between 0 and 1"),
         ({"lam": -0.1}, "lam is -0.1"),
+        ({"value_coef": -1.0}, "value_coef is -1.0; it must be at least 0"),
+        ({"entropy_coef": math.nan}, "entropy_coef is nan; it must be a finite number"),
     ],
     ids=str,
 )

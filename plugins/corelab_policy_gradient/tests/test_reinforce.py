@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -291,6 +292,7 @@ def test_networks_that_remember_are_refused_in_a_sentence():
     [
         ({"lr": 0}, "algorithm.lr is 0; it must be positive"),
         ({"gamma": 1.1}, "algorithm.gamma is 1.1; it must be between 0 and 1"),
+        ({"entropy_coef": math.nan}, "algorithm.entropy_coef is nan; it must be a finite number"),
     ],
 )
 def test_bad_options_are_refused_in_a_sentence(options, message):

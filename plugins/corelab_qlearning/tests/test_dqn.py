@@ -161,16 +161,17 @@ def test_an_update_equals_autograd(returns, dueling, noisy, prioritised):
     dqn = dqn_on(Corridor(), returns=returns, max_grad_norm=0.05, lr=1e-2, **shape)
     until(dqn, 150)
     batch = next(dqn._draw(1)[1])
-    assert dqn.optimizer._t > 0
+    (m,), (v,), (t,) = dqn.optimizer.state_dict().values()
+    assert t > 0
     net = copy.deepcopy(dqn.net)
     adam = torch.optim.Adam(net.parameters(), 1e-2, eps=1e-8)
     begin = 0
     for p in net.parameters():
         part = slice(begin, begin + p.numel())
         adam.state[p] = {
-            "step": dqn.optimizer._t.clone(),
-            "exp_avg": dqn.optimizer._m[part].clone().view_as(p),
-            "exp_avg_sq": dqn.optimizer._v[part].clone().view_as(p),
+            "step": t.clone(),
+            "exp_avg": m[part].clone().view_as(p),
+            "exp_avg_sq": v[part].clone().view_as(p),
         }
         begin += p.numel()
     z = net(batch.observation)[torch.arange(16), batch.action[:, 0, 0]]
@@ -266,7 +267,8 @@ def test_a_resumed_run_has_the_same_bits(kind, options, tmp_path):
     assert [resumed.step() for _ in range(5)] == expected
     assert "loss" in expected[-1]
     assert torch.equal(weights_of(resumed), weights_of(whole))
-    assert torch.equal(resumed.optimizer._v, whole.optimizer._v)
+    moments = (algorithm.optimizer.state_dict()["v"][0] for algorithm in (resumed, whole))
+    assert torch.equal(*moments)
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_another():
@@ -336,13 +338,18 @@ def test_a_bad_option_is_one_sentence(options, sentence):
 
 def test_continuous_actions_are_refused():
     with pytest.raises(PluginError, match=r"Corridor-v0 has actions Box.* Discrete actions only"):
-        dqn_on(Corridor(action_space=spaces.Box(-1, 1, (2,))))
+        dqn_on(Corridor(num_envs=3, action_space=spaces.Box(-1, 1, (2,))))
+
+
+def test_a_mask_over_other_actions_is_refused():
+    with pytest.raises(PluginError, match=r"Corridor-v0 shows an action_mask .* each of n Discr"):
+        dqn_on(Corridor(masked=True, action_space=spaces.Discrete(4)))
 
 
 def test_observations_that_cannot_be_stored_are_refused():
     task = Corridor()
     task.single_observation_space = spaces.Tuple([spaces.Discrete(2)])
-    with pytest.raises(PluginError, match=r"Corridor-v0 shows Tuple.*; dqn learns from Box and"):
+    with pytest.raises(PluginError, match=r"Corridor-v0 shows Tuple.*; dqn and rainbow learn from"):
         dqn_on(task)
 
 

@@ -138,22 +138,38 @@ def prioritised(n=30, alpha=0.7):
     return replay, np.flatnonzero(valid)
 
 
-def test_probabilities_and_weights_are_those_of_the_definition():
+def test_probabilities_are_those_of_the_definition():
     replay, valid = prioritised(alpha=0.7)
     rng = np.random.default_rng(0)
     replay.draw(1, 1, rng)
     errors = rng.random(len(valid)) * 3
     replay.prioritise(valid, errors)
     P = (errors + 1e-6) ** 0.7 / ((errors + 1e-6) ** 0.7).sum()  # eq. 1
-    size, beta = 64, 0.5
-    drawn = replay.draw(2000, size, rng, beta)
-    frequency = np.bincount(drawn.place, minlength=valid[-1] + 1)[valid] / (2000 * size)
-    assert np.abs(frequency - P).max() < 5 * (P.max() / (2000 * size)) ** 0.5
+    drawn = replay.draw(2000, 64, rng)
+    frequency = np.bincount(drawn.place, minlength=valid[-1] + 1)[valid] / 128_000
+    assert np.abs(frequency - P).max() < 5 * (P.max() / 128_000) ** 0.5
     assert set(drawn.place) <= set(valid)
-    w = (len(valid) * P) ** -beta  # §3.4
-    expected = w[np.searchsorted(valid, drawn.place)].reshape(2000, size)
-    expected /= expected.max(1, keepdims=True)
-    np.testing.assert_allclose(drawn.weight.numpy(), expected.ravel(), rtol=1e-5)
+
+
+@cases
+@given(
+    seed=st.integers(0, 2**32),
+    alpha=st.floats(0, 1),
+    beta=st.floats(0, 1),
+    size=st.integers(1, 40),
+)
+def test_importance_weights_are_those_of_the_definition(seed, alpha, beta, size):
+    replay, valid = prioritised(alpha=alpha)
+    rng = np.random.default_rng(seed)
+    replay.draw(1, 1, rng)
+    errors = rng.exponential(size=len(valid)) * 10.0 ** rng.integers(-3, 3)
+    replay.prioritise(valid, errors)
+    priority = dict(zip(valid.tolist(), (errors + 1e-6) ** alpha, strict=True))
+    P = {index: p / sum(priority.values()) for index, p in priority.items()}  # eq. 1
+    drawn = replay.draw(3, size, rng, beta)
+    for batch in np.arange(3 * size).reshape(3, size):
+        w = np.array([(len(valid) * P[int(drawn.place[k])]) ** -beta for k in batch])  # §3.4
+        np.testing.assert_allclose(drawn.weight[batch], w / w.max(), rtol=1e-5)
 
 
 def test_minibatches_are_stratified():
