@@ -1,8 +1,8 @@
 """Algorithms, networks and environments that can be made sick in one way, and tasks of their own: a
 plugin that `benchmarks/diagnosis.py` and the tests of the checks announce.
 
-The tasks `shapes` and `gratings` are pictures that are drawn here; `patients/Chase-v0` and
-`patients/Dock-v0` are games.
+The tasks `shapes`, `gratings` and `clocks` are pictures that are drawn here; `patients/Chase-v0`,
+`patients/Dock-v0`, `patients/Forage-v0` and `patients/Track-v0` are games.
 Environments that are sick are `patients/FAULT-NAME`, NAME being one of Gymnasium's: `Raw` shows
 what is observed times 255, `Rich` pays ten thousand times as much, `Ends` says that it is over
 where it is cut off.
@@ -37,6 +37,8 @@ ENVIRONMENTS = (
     "Reacher-v5",
     "InvertedDoublePendulum-v5",
     "patients/Dock-v0",
+    "patients/Forage-v0",
+    "patients/Track-v0",
 )
 
 
@@ -51,7 +53,11 @@ def corelab_components() -> list[Component]:
         uses=("dataset", "classifier"),
     )
     models = (("classifier", "Logits"), ("actor-critic", "Actor"), ("denoiser", "Denoiser"))
-    tasks = (("shapes", "Shapes", "outlines"), ("gratings", "Gratings", "stripes in colour"))
+    tasks = (
+        ("shapes", "Shapes", "outlines"),
+        ("gratings", "Gratings", "stripes in colour"),
+        ("clocks", "Clocks", "hands of a clock"),
+    )
     return [
         algorithm,
         *(
@@ -141,6 +147,23 @@ class Gratings(Drawn):
         return picture
 
 
+class Clocks(Drawn):
+    """The bright hand of a clock on a dark face, at one of eight hours, more or less."""
+
+    shape = (1, 12, 12)
+    classes = tuple(f"{hour} of 8" for hour in range(8))
+
+    def draw(self, label: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """One of them."""
+        angle = np.pi * (label + rng.uniform(-0.25, 0.25)) / 4
+        y, x = np.mgrid[:12, :12] - rng.uniform(5, 6, 2)[:, None, None]
+        along = x * np.cos(angle) + y * np.sin(angle)
+        beside = abs(y * np.cos(angle) - x * np.sin(angle))
+        hand = (along > -0.5) & (along < rng.uniform(3.5, 6)) & (beside < rng.uniform(0.6, 1.2))
+        picture: NDArray[np.float64] = rng.uniform(0.6, 1) * hand[None]
+        return picture
+
+
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "sigmoid": nn.Sigmoid,
@@ -162,6 +185,8 @@ class NetConfig:
     """What all hidden biases begin with."""
     ending: Literal["none", "softmax", "sigmoid", "relu"] = "none"
     """What the output goes through."""
+    sharpness: float = 1.0
+    """Factor of what an actor gives."""
 
 
 class Net(nn.Module):
@@ -209,13 +234,14 @@ class Actor(nn.Module):
         outputs = int(actions.n) if isinstance(actions, spaces.Discrete) else 2 * actions.shape[0]
         self.policy = Net(config, seen.shape[0], outputs)
         self.value = Net(config, seen.shape[0], 1)
+        self.sharpness = config.sharpness
         if discrete:
             with torch.no_grad():
                 self.policy.body[-1].weight *= 0.01
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Policy and values."""
-        return self.policy(x), self.value(x).squeeze(-1)
+        return self.sharpness * self.policy(x), self.value(x).squeeze(-1)
 
 
 class Denoiser(nn.Module):
@@ -358,6 +384,59 @@ class Dock(gym.Env[Any, Any]):
         return np.array([self.x, 10 * self.v], np.float32)
 
 
+class Forage(gym.Env[Any, Any]):
+    """Go to what is to eat on a field of 7 x 7, for fifty steps; then there is some elsewhere."""
+
+    WAYS = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]])
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-2, 2, (4,))
+        self.action_space = spaces.Discrete(4)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Both somewhere."""
+        super().reset(seed=seed)
+        self.place, self.food = (row.copy() for row in self.np_random.integers(0, 7, (2, 2)))
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        """Go one way; food pays 1, coming nearer a little."""
+        before = abs(self.place - self.food).sum()
+        self.place = (self.place + self.WAYS[action]).clip(0, 6)
+        after = abs(self.place - self.food).sum()
+        if after == 0:
+            self.food = self.np_random.integers(0, 7, 2)
+        return self._seen(), float(after == 0) + 0.1 * float(before - after), False, False, {}
+
+    def _seen(self) -> NDArray[np.float32]:
+        return np.concatenate([self.place / 3 - 1, (self.food - self.place) / 3]).astype(np.float32)
+
+
+class Track(gym.Env[Any, Any]):
+    """Follow what swings along a line, by pushing, for sixty steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-10, 10, (4,))
+        self.action_space = spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """At rest, and the other anywhere on its way."""
+        super().reset(seed=seed)
+        self.x, self.v, self.phase = self.np_random.uniform((-1, 0, 0), (1, 0, 6.28))
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        """Push; what is near is paid."""
+        self.phase += 0.1
+        self.v = 0.8 * self.v + 0.2 * float(np.clip(action[0], -1, 1))
+        self.x = min(3.0, max(-3.0, self.x + self.v))
+        return self._seen(), float(np.exp(-abs(self.x - np.sin(self.phase)))), False, False, {}
+
+    def _seen(self) -> NDArray[np.float32]:
+        goal, speed = np.sin(self.phase), np.cos(self.phase)
+        return np.array([self.x - goal, 3 * self.v, goal, speed], np.float32)
+
+
 class Raw(gym.ObservationWrapper[Any, Any, Any]):
     """Shows numbers that nobody has normalised."""
 
@@ -397,6 +476,8 @@ def _made(wrapper: Callable[..., gym.Env[Any, Any]], name: str) -> Callable[...,
 
 gym.register("patients/Chase-v0", Chase, max_episode_steps=100, disable_env_checker=True)
 gym.register("patients/Dock-v0", Dock, max_episode_steps=80, disable_env_checker=True)
+gym.register("patients/Forage-v0", Forage, max_episode_steps=50, disable_env_checker=True)
+gym.register("patients/Track-v0", Track, max_episode_steps=60, disable_env_checker=True)
 for _wrapper in (Raw, Rich, Ends):
     for _name in ENVIRONMENTS:
         _id = f"patients/{_wrapper.__name__}{_name.removeprefix('patients/')}"

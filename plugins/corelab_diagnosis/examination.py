@@ -139,4 +139,4 @@ def _play(algorithm: Any, context: Context) -> Play | None:
             rewards.append(envs.step(np.array([space.sample() for _ in range(N)]))[1])
             if time.process_time() - began > 1:
                 break
-    return Play(np.concatenate(rewards)) if rewards else None
+    return Play(np.concatenate(rewards), int(getattr(space, "n", 0))) if rewards else None

@@ -24,6 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+SURE = 1.64
+"""The standard score that chance exceeds once in twenty times."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -113,6 +116,8 @@ class Play:
 
     rewards: NDArray[np.float64]
     """Of all steps."""
+    actions: int = 0
+    """How many there are to choose from; 0 if they are no mere choice."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +154,9 @@ class Evidence:
     """Metrics of the test split, where error rates are compared."""
 
     def option(self, name: str, default: Any = None) -> Any:
-        """The algorithm's option NAME."""
-        return self.config.get("algorithm", {}).get(name, default)
+        """The algorithm's option NAME; DEFAULT if it has none, or leaves it open."""
+        value = self.config.get("algorithm", {}).get(name)
+        return default if value is None else value
 
     @property
     def progress(self) -> float:
@@ -170,6 +176,18 @@ class Evidence:
         """The median of the metric NAME in the second half of its rows; None for fewer than 4."""
         values = self.series(name)
         return float(np.median(values[len(values) // 2 :])) if len(values) >= 4 else None
+
+    def trend(self, name: str, since: float = 0.0) -> float:
+        """How surely the metric NAME rises, or falls, from the share SINCE of the budget on: the
+        standard score of Kendall's S against the hypothesis that its order says nothing (Mann 1945,
+        Nonparametric Tests Against Trend). Chance goes beyond `SURE` once in twenty times, and as
+        often below its negative; fewer than 4 values never do.
+        """
+        values = self.series(name)[self.when(name) >= since]
+        n = len(values)
+        S = float(np.triu(np.sign(values - values[:, None])).sum())
+        spread = (n * (n - 1) * (2 * n + 5) / 18) ** 0.5
+        return float(np.sign(S) * max(0.0, abs(S) - 1) / spread) if n > 1 else 0.0
 
 
 Check = Callable[[Evidence], Finding | None]

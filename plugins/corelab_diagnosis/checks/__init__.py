@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from corelab_diagnosis.checks import data, fit, generative, layers, reinforcement, updates
 from corelab_diagnosis.interface import Check, Evidence, Finding
@@ -35,10 +36,15 @@ CHECKS: tuple[Check, ...] = (
     fit.gap,
     fit.bias,
 )
-"""In the order in which findings are named."""
+"""In the order in which findings are named, but that some may have been there from the start."""
 
 
 def findings(evidence: Evidence, more: Iterable[Check] = ()) -> list[Finding]:
-    """What CHECKS, and MORE after them, find in EVIDENCE."""
-    found = (check(evidence) for check in (*CHECKS, *more))
-    return [finding for finding in found if finding is not None]
+    """What CHECKS, and MORE after them, find in EVIDENCE, and first of all what they would find
+    before the first update: no training has caused that.
+    """
+    checks = (*CHECKS, *more)
+    begun = replace(evidence, rows=(), error="", start=None, end=None, moved=None, updates=0)
+    at_once = {finding.check for check in checks if (finding := check(begun)) is not None}
+    found = [finding for check in checks if (finding := check(evidence)) is not None]
+    return sorted(found, key=lambda finding: finding.check not in at_once)

@@ -15,7 +15,7 @@ _REWARD = 100.0
 
 def inputs(e: Evidence) -> Finding | None:
     """The data that networks are given are of the order of 1."""
-    found = e.end or e.start
+    found = e.end or e.start or e.fresh
     for layer in (found or Networks()).layers:
         if not (layer.data and layer.seen):
             continue

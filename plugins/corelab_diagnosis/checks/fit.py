@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab_diagnosis.interface import Evidence, Finding, Layer, Networks
+from corelab_diagnosis.interface import SURE, Evidence, Finding, Layer, Networks
 
 _APART = 0.15
 """Error rates in training and on held-out data that are too far from each other; or in training and
@@ -152,7 +152,8 @@ def bias(e: Evidence) -> Finding | None:
     held_out = e.series("eval/error")
     if train is None or not len(held_out) or train - best < 0.3:
         return None
-    if held_out[-1] - train > train - best:
+    learns = min(e.trend(name, since=0.5) for name in ("train/error", "train/loss")) < -SURE
+    if held_out[-1] - train > train - best or learns:
         return None
     return Finding(
         "bias",

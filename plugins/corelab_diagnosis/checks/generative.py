@@ -14,17 +14,22 @@ _ACTIVE = 0.01
 """Nats from which on a number of a code is used (as in `eval/active_units`)."""
 _CARRIED = 0.5
 """Nats that a code carries in all, at least."""
-_USED = 0.1
-"""Share of a codebook's entries that should be used, at least."""
+_USED, _EVENLY = 0.25, 0.1
+"""Share of a codebook's entries below which most are of no use, and the same of as many as would be
+worth no less if used evenly. Where all are used, but some seldom, that is how the data are."""
+_WORSE = 1.5
+"""Error of a denoiser, as a share of that of the best linear one, that no training should leave."""
+_STILL = 1e-3
+"""Share of this error by which it changes at the least from one evaluation to the next, if anything
+is learned at a level of noise."""
 
 
 def discriminator(e: Evidence) -> Finding | None:
     """Neither player of a GAN has won."""
-    rate = e.late("train/win_rate")
-    if rate is None or e.progress < 0.2:
+    rate, saturation = e.late("train/win_rate"), e.late("train/saturation")
+    if rate is None or saturation is None or e.progress < 0.2:
         return None
     wins = e.series("train/win_rate")
-    saturation = e.late("train/saturation") or 0.0
     if rate > _WON and saturation > 0.5:
         seen = f"the discriminator tells {rate:.1%} of all pairs right and takes {saturation:.0%} "
         seen += "of the samples for certain fakes"
@@ -51,7 +56,8 @@ def discriminator(e: Evidence) -> Finding | None:
 def modes(e: Evidence) -> Finding | None:
     """A generator makes many kinds of images."""
     recall, floor = e.series("eval/recall"), e.series("eval/recall_floor")
-    if not len(recall) or not len(floor) or e.progress < 0.5 or 0 < e.updates < _UPDATES:
+    updates = e.progress * e.steps / (e.option("batch_size", 1) * e.option("n_critic", 1))
+    if not len(recall) or not len(floor) or e.progress < 0.5 or updates < _UPDATES:
         return None
     if recall[-1] >= 0.5 * floor[-1]:
         return None
@@ -71,11 +77,12 @@ def modes(e: Evidence) -> Finding | None:
 def posterior(e: Evidence) -> Finding | None:
     """The numbers of a code carry something."""
     names = sorted({n for row in e.rows for n in row if n.startswith("eval/kl_nats_")})
-    nll = e.series("train/reconstruction_nats")
-    untaught = len(nll) > 8 and np.median(nll[-4:]) > 0.9 * np.median(nll[:4])
-    if not names or e.progress < 0.3 or untaught:
+    if not names or e.progress < 0.3:
         return None
     nats = np.array([e.series(name)[-1] for name in names])
+    first = e.series("train/kl_nats")[:1]
+    if len(first) and nats.sum() > 0.5 * first[0]:
+        return None  # what a random encoder tells has not been unlearned
     used = int((nats > _ACTIVE).sum())
     if used > max(1, len(nats) // 4) and nats.sum() > _CARRIED:
         return None
@@ -99,7 +106,7 @@ def codebook(e: Evidence) -> Finding | None:
         used, perplexity = e.series(f"eval/used{level}"), e.series(f"eval/perplexity{level}")
         if not len(used) or not K or e.progress < 0.2:
             continue
-        if used[-1] >= _USED and perplexity[-1] >= 0.05 * K:
+        if used[-1] >= _USED or perplexity[-1] >= _EVENLY * K:
             continue
         return Finding(
             "codebook",
@@ -118,15 +125,23 @@ def noise_levels(e: Evidence) -> Finding | None:
     names = sorted({n for row in e.rows for n in row if n.startswith("eval/error_at_")})
     if not names or e.progress < 0.3:
         return None
-    errors = np.array([e.series(name)[-1] for name in names])
-    worst = int(errors.argmax())
-    if errors[worst] < 1.5:
+    curves = np.array([e.series(name) for name in names])
+    errors, moved = curves[:, -1], np.ptp(curves, 1) / curves[:, 0]
+    worst, still = int(errors.argmax()), int(moved.argmin())
+    if errors[worst] > max(_WORSE, 0.5 * curves[worst, 0]):  # and it has not come down by much
+        level = worst
+        seen = f"{errors[level]:.3g} times that of the best linear one (at the others "
+        seen += f"{np.delete(errors, level).max():.3g} or less)"
+    elif curves.shape[1] >= 3 and moved[still] < _STILL < 0.1 * moved.max():
+        level = still
+        seen = f"{errors[level]:.4g} times that of the best linear one, and was so in all "
+        seen += f"{curves.shape[1]} evaluations, while it changed at others by {moved.max():.1%}"
+    else:
         return None
     return Finding(
         "noise level",
-        f"at noise of {names[worst].removeprefix('eval/error_at_')} of {len(names)} the denoiser's "
-        f"error is {errors[worst]:.3g} times that of the best linear one (at the others "
-        f"{np.delete(errors, worst).max():.3g} or less)",
+        f"at noise of {names[level].removeprefix('eval/error_at_')} of {len(names)} the denoiser's "
+        f"error is {seen}",
         "samples pass through every level, and what goes wrong at one cannot be mended at the next",
         "another --algorithm.schedule or parametrisation, or tell the network the level better",
         "Nichol & Dhariwal 2021, arXiv:2102.09672, section 3.3; Karras et al. 2022, "

@@ -14,8 +14,8 @@ _FAR, _NEAR = 20.0, 0.01
 """‖W - W₀‖ / ‖W₀‖ of a whole run, likewise."""
 _FEW, _FEWEST = 100, 30
 """Updates from which on weights should have moved, and below which nothing is learned at all."""
-_ROWS = 4
-"""Rows of a minibatch whose gradient is mostly noise."""
+_ROWS, _LARGE = 4, 256
+"""Rows of a minibatch whose gradient is mostly noise, and up to which one is small."""
 _STEP = (
     "Karpathy, CS231n, Neural Networks Part 3, ratio of weights:updates; Bengio 2012, "
     "arXiv:1206.5533, section 3.1"
@@ -82,13 +82,12 @@ def learning_rate_low(e: Evidence) -> Finding | None:
 
 def batch_large(e: Evidence) -> Finding | None:
     """A run makes more than a few updates."""
-    if not 0 < e.updates < _FEWEST or e.progress < 0.9:
+    size = e.option("batch_size", 0)  # without this option it is the budget that is small
+    if not 0 < e.updates < _FEWEST or size <= _LARGE or e.progress < 0.9:
         return None
-    size = e.option("batch_size")
     return Finding(
         "batch too large",
-        f"the whole run made {e.updates} updates"
-        + (f", each of {size:,} rows" if isinstance(size, int) else "")
+        f"the whole run made {e.updates} updates, each of {size:,} rows"
         + (f" of {e.examples:,}" if e.examples else ""),
         "beyond the noise scale of the gradient, more rows make an update dearer and no better, "
         "and there are too few updates",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from corelab_diagnosis.checks import CHECKS, findings
-from corelab_diagnosis.interface import Evidence, Finding, Layer, Networks, Play
+from corelab_diagnosis.interface import SURE, Evidence, Finding, Layer, Networks, Play
 
 HIDDEN = Layer("layer 2", "Net", rows=64, seen=1024, gradient=1.0, change=1e-3, updates=16)
 FIRST = replace(HIDDEN, name="layer 1", first=True, data=True)
@@ -17,15 +17,18 @@ LAST = replace(HIDDEN, name="layer 3")
 
 
 def evidence(
-    metrics: Mapping[str, Sequence[float]] | None = None, n: int = 20, **facts: Any
+    metrics: Mapping[str, Sequence[float]] | None = None,
+    n: int = 20,
+    steps: int = 1000,
+    **facts: Any,
 ) -> Evidence:
     """Of a run that wrote METRICS in N rows; those with fewer values have them in the last rows."""
-    rows: list[dict[str, float]] = [{"progress": 1000.0 * (i + 1) / n} for i in range(n)]
+    rows: list[dict[str, float]] = [{"progress": steps * (i + 1) / n} for i in range(n)]
     for name, values in (metrics or {}).items():
         for row, value in zip(rows[n - len(values) :], values, strict=True):
             row[name] = value
     config = {"algorithm": facts.pop("options", {})}
-    return Evidence("some", config, 1000, rows, **facts)
+    return Evidence("some", config, steps, rows, **facts)
 
 
 def watched(layer: Layer = HIDDEN, **facts: Any) -> Networks:
@@ -79,7 +82,10 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         evidence(end=watched(replace(HIDDEN, change=1e-6)), moved=1e-4, updates=5000),
         evidence(end=watched(replace(HIDDEN, change=1e-6)), moved=0.05, updates=5000),
     ),
-    "batch too large": (evidence(updates=20), evidence(updates=2000)),
+    "batch too large": (
+        evidence(updates=20, options={"batch_size": 1024}),
+        evidence(updates=20, options={"batch_size": 32}),
+    ),
     "batch too small": (evidence(end=first(rows=2)), evidence(end=first(rows=16))),
     "stale replay": (
         evidence(options={"target_every": 500}),
@@ -106,7 +112,7 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         ),
     ),
     "policy update too large": (
-        evidence({"train/approx_kl": [0.4] * 20, "train/clip_fraction": [0.7] * 20}),
+        evidence({"train/approx_kl": [0.6] * 20, "train/clip_fraction": [0.7] * 20}),
         evidence({"train/approx_kl": [0.01] * 20, "train/clip_fraction": [0.2] * 20}),
     ),
     "discriminator": (
@@ -118,8 +124,8 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         evidence({"eval/used": [0.9], "eval/perplexity": [200.0]}, options={"entries": 512}),
     ),
     "posterior collapse": (
-        evidence({f"eval/kl_nats_{i}": [1e-5] for i in range(1, 9)}),
-        evidence({f"eval/kl_nats_{i}": [1.0 / i] for i in range(1, 9)}),
+        evidence({"train/kl_nats": line(2, 0)} | {f"eval/kl_nats_{i}": [1e-5] for i in range(9)}),
+        evidence({"train/kl_nats": line(2, 3)} | {f"eval/kl_nats_{i}": [0.3] for i in range(9)}),
     ),
     "noise level": (
         evidence({"eval/error_at_1": [0.9], "eval/error_at_2": [40.0]}),
@@ -148,8 +154,8 @@ CASES: dict[str, tuple[Evidence, Evidence]] = {
         ),
     ),
     "value explains nothing": (
-        evidence({"train/explained_variance": [0.0] * 20, "train/return": line(10, 30)}),
-        evidence({"train/explained_variance": line(0, 0.9), "train/return": line(10, 30)}),
+        evidence({"train/explained_variance": [-1.0] * 20, "train/return": [10.0, 20.0] * 10}),
+        evidence({"train/explained_variance": [0.0] * 20, "train/return": [10.0, 20.0] * 10}),
     ),
     "mode collapse": (
         evidence({"eval/recall": [0.1], "eval/recall_floor": [0.8]}),
@@ -228,6 +234,18 @@ def test_a_soft_value_may_be_above_what_rewards_alone_allow():
     assert findings(evidence(soft, options={"gamma": 0.99}, play=rewards)) == []
 
 
+def test_a_value_may_look_past_the_end_of_an_episode_that_is_cut_off():
+    metrics = {
+        "train/q": line(0, 60),
+        "train/return": [40.0] * 5,
+        "train/episode_length": [50] * 5,
+        "train/truncated": [0.0] * 5,
+    }
+    facts = {"options": {"gamma": 0.99}, "play": Play(np.ones(100))}
+    assert "overestimation" in [f.check for f in findings(evidence(metrics, **facts))]
+    assert findings(evidence(metrics | {"train/truncated": [1.0] * 5}, **facts)) == []
+
+
 def test_a_value_that_grew_until_the_end_is_judged_by_its_end():
     metrics = {
         "train/q": line(0, 140),
@@ -238,12 +256,74 @@ def test_a_value_that_grew_until_the_end_is_judged_by_its_end():
     assert [finding.check for finding in findings(sick)] == ["overestimation"]
 
 
-def test_a_policy_that_is_paid_for_being_certain_is_not_excused_by_being_good():
-    entropies = {"train/entropy": [1.1, 1.0, *[0.01] * 6]}
-    metrics = entropies | {"train/return": [-26.0, -10, 0, 0, 0, 0, 0, 0]}
-    for coefficient, named in ((-2.0, ["entropy collapse"]), (0.0, [])):
-        told = evidence(metrics, n=8, options={"entropy_coef": coefficient})
-        assert [finding.check for finding in findings(told)] == named
+RISES, FLAT = {"train/return": line(1, 9, 8)}, {"train/return": [1.0, 2] * 4}
+FALLS = {"train/error": line(0.8, 0.5), "eval/error": line(0.8, 0.5, 5)}
+YOUNG = {"eval/recall": [0.1], "eval/recall_floor": [0.8]}
+LEVELS = {f"eval/error_at_{i}": [1.0, 0.9, 0.8] for i in (1, 2)}
+RANDOM = {"train/kl_nats": [0.3] * 20, **{f"eval/kl_nats_{i}": [0.07] for i in range(4)}}
+DEFAULT = {"target_every": 500, "train_every": 4, "learning_starts": 1000}
+IDLE = Networks([replace(FIRST, network="actor"), replace(FIRST, network="critic", change=1e-7)])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "facts", "named"),
+    [
+        # half of the ratios are clipped where the clip has shrunk, and nothing else happens
+        ({"train/approx_kl": [0.02] * 9, "train/clip_fraction": [0.5] * 9}, {}, ""),
+        ({"train/approx_kl": [9.0, *[0.06] * 4]}, {}, ""),  # only the first
+        ({"train/approx_kl": [0.2] * 4} | RISES, {}, ""),
+        ({"train/approx_kl": [0.2] * 4} | FLAT, {}, "policy update too large"),
+        ({"train/approx_kl": [0.2] * 4}, {}, ""),  # nothing is known of what came of it
+        ({"train/approx_kl": [2.0] * 4} | RISES, {}, "policy update too large"),
+        ({}, {"options": DEFAULT, "steps": 3000}, ""),
+        ({}, {"options": DEFAULT | {"target_every": 3000}, "steps": 5000}, "stale replay"),
+        ({}, {"options": DEFAULT | {"learning_starts": 2500}, "steps": 4000}, "stale replay"),
+        ({"train/explained_variance": [0.0] * 20} | FLAT, {}, ""),
+        ({"train/explained_variance": [0.0] * 20} | RISES, {"end": IDLE}, "value explains nothing"),
+        (RANDOM, {}, ""),  # what a code carries that has learned nothing
+        (RANDOM | {"train/kl_nats": line(3, 0.3)}, {}, "posterior collapse"),
+        (LEVELS | {"eval/error_at_3": [1.02, 1.01, 1.0]}, {}, ""),
+        (LEVELS | {"eval/error_at_3": [1.02] * 3}, {}, "noise level"),
+        (LEVELS | {"eval/error_at_3": [39.0, 20, 16]}, {}, ""),  # it comes down
+        (YOUNG, {"options": {"batch_size": 4}}, ""),
+        ({"train/win_rate": [0.5] * 9}, {}, ""),  # of a game that people play
+        (FALLS, {}, ""),
+        (FALLS | {"train/error": [0.7, 0.8] * 10}, {}, "bias"),
+    ],
+)
+def test_a_check_waits_until_there_is_enough_evidence(metrics, facts, named):
+    found = [finding.check for finding in findings(evidence(metrics, **facts))]
+    assert found == [named] * bool(named)
+
+
+@pytest.mark.parametrize(
+    ("entropies", "returns", "named"),
+    [
+        ([1.0, 0.1, 0.1, 0.1, 0.1], [2.0, 1, 2, 1, 2], True),
+        ([0.1, 0.1, 0.1, 0.1, 0.1], [2.0, 1, 2, 1, 2], True),  # after the first update
+        ([1.0, 0.9, 0.8, 0.8, 0.8], [2.0, 1, 2, 1, 2], False),
+        ([1.0, 0.1, 0.1, 0.1, 0.1], [1.0, 2, 3, 4, 5], False),
+    ],
+)
+def test_five_updates_are_enough_to_see_that_a_policy_is_certain(entropies, returns, named):
+    metrics = {"train/entropy": entropies, "train/return": returns}
+    facts = {"options": {"entropy_coef": 0.0}, "play": Play(np.ones(9), actions=3)}
+    found = [finding.check for finding in findings(evidence(metrics, n=5, **facts))]
+    assert found == ["entropy collapse"] * named
+
+
+def test_a_trend_is_what_order_alone_would_seldom_give():
+    def trend(values, **options):
+        return evidence({"train/return": values}, n=len(values)).trend("train/return", **options)
+
+    assert SURE < trend([1, 2, 3, 4]) < 1.7  # 5 / √(4 · 3 · 13 / 18)
+    assert trend([4, 3, 2, 1]) < -SURE
+    assert trend([1, 2, 3]) < SURE
+    assert trend([1]) == trend([1, 1, 1, 1]) == 0
+    assert trend([9, 8, 7, 1, 2, 3, 4], since=0.5) > SURE
+    rng = np.random.default_rng(0)
+    chance = [trend(rng.normal(size=30)) > SURE for _ in range(400)]
+    assert 0.02 < np.mean(chance) < 0.08
 
 
 def test_every_check_has_a_case():
@@ -267,12 +347,18 @@ def test_of_a_run_of_which_nothing_is_known_nothing_is_said():
 
 def test_causes_are_named_before_what_they_cause():
     sick = evidence(
-        {"train/approx_kl": [0.4] * 20},
+        {"train/approx_kl": [0.6] * 20},
         start=watched(replace(HIDDEN, change=3.0)),
         end=watched(replace(HIDDEN, dead=0.9)),
     )
     expected = ["learning rate too high", "policy update too large", "dead units"]
     assert [finding.check for finding in findings(sick)] == expected
+
+
+def test_what_is_wrong_before_the_first_update_is_named_before_what_training_did():
+    fresh = watched(replace(HIDDEN, saturated=0.7))
+    sick = evidence({"train/approx_kl": [0.6] * 20}, fresh=fresh)
+    assert [f.check for f in findings(sick)] == ["saturation", "policy update too large"]
 
 
 def test_where_no_gradient_comes_back_the_step_size_is_not_blamed():

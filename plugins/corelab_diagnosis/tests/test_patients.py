@@ -44,9 +44,9 @@ SICK = {
         "patients/EndsCartPole-v1",
         {"algorithm.lr": 2e-3, "steps": 30_000},
     ),
-    "entropy collapse": ("ppo", "CartPole-v1", {"algorithm.entropy_coef": -1.0}),
+    "entropy collapse": ("ppo", "CartPole-v1", {"model.sharpness": 100.0}),
     "value explains nothing": ("ppo", "CartPole-v1", {"algorithm.value_coef": 1e-9}),
-    "stale replay": ("dqn", "CartPole-v1", {"algorithm.target_every": 5000}),
+    "stale replay": ("dqn", "CartPole-v1", {"algorithm.target_every": 8000}),
 }
 HEALTHY = [("classifier", "digits"), ("ppo", "CartPole-v1"), ("dqn", "CartPole-v1")]
 
@@ -68,7 +68,10 @@ def checks(tmp_path, algorithm, task, options):
         quick["run.eval_n"] = 2
     if options.get("algorithm.batch_size") == 2:
         quick["steps"] = 2_000
-    run = corelab.train(algorithm, task=task, run_dir=tmp_path, options=quick | options)
+    model = "patient" if "model.sharpness" in options else None
+    run = corelab.train(
+        algorithm, task=task, model=model, run_dir=tmp_path, options=quick | options
+    )
     return [finding.check for finding in findings(*examine(run))]
 
 
