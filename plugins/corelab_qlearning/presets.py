@@ -7,7 +7,7 @@ from typing import Any
 _MINATAR: dict[str, dict[str, Any]] = {
     game: {
         "model": "cnn",
-        "steps": 160_000,
+        "steps": 600_000 if game in ("Asterix", "Seaquest") else 160_000,
         "task.num_envs": 32,
         "algorithm.train_every": 32,
         "algorithm.updates": 2,
@@ -21,7 +21,7 @@ _MINATAR: dict[str, dict[str, Any]] = {
     }
     for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
 }
-"""The same budget, updates and exploration for both algorithms."""
+"""The same budget, number of updates and exploration for both algorithms."""
 
 DQN_PRESETS: dict[str, dict[str, Any]] = {
     # Long n-step returns carry rewards, and their absence, quickly to where they were earned.
@@ -84,6 +84,10 @@ DQN_PRESETS: dict[str, dict[str, Any]] = {
     **{f"MinAtar/{game}-v1": options for game, options in _MINATAR.items()},
 }
 
+# Where rewards are rare and updates few, those of several steps together are learned more slowly.
+_SEAQUEST = {"algorithm.n_step": 1, "algorithm.lr": 1e-3}
+
 RAINBOW_PRESETS: dict[str, dict[str, Any]] = {
-    f"MinAtar/{game}-v1": options for game, options in _MINATAR.items()
+    f"MinAtar/{game}-v1": options | (_SEAQUEST if game == "Seaquest" else {})
+    for game, options in _MINATAR.items()
 }
