@@ -58,15 +58,18 @@ def table(files: list[Path]) -> str:
     """What the runs in FILES came to, in Markdown."""
     lines = [line for file in files for line in file.read_text().splitlines() if line[:1] == "{"]
     returns: dict[tuple[str, str], list[float]] = defaultdict(list)
+    steps: dict[str, set[int]] = defaultdict(set)
     for run in map(json.loads, lines):
         returns[run["game"], run["algorithm"]].append(run["return"])
-    rows = ["| Game | DQN | Rainbow |", "|---|---|---|"]
+        steps[run["game"]].add(round(run["env_steps"], -4))  # a step of all copies may be beyond
+    rows = ["| Game | Steps | DQN | Rainbow |", "|---|---|---|---|"]
     for game in GAMES:
         cells = [
             f"{sum(r) / len(r):.1f} ({min(r):.1f} to {max(r):.1f})" if r else "-"
             for r in (returns[game, "dqn"], returns[game, "rainbow"])
         ]
-        rows.append(f"| {game} | {' | '.join(cells)} |")
+        budget = ", ".join(f"{n:,}" for n in sorted(steps[game]))
+        rows.append(f"| {game} | {budget} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
