@@ -24,9 +24,12 @@ def events(place):
 
 
 def test_each_run_is_shown_by_its_name_until_ctrl_c(events):
-    code = (
-        "import sys; from corelab_report.board import tensorboard as t; sys.exit(t(sys.argv[1:]))"
-    )
+    code = """
+import signal, sys
+from corelab_report.board import tensorboard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
+sys.exit(tensorboard(sys.argv[1:]))
+"""
     words = [sys.executable, "-c", code, "a", "b", "--port", "0"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
