@@ -84,7 +84,7 @@ DQN_PRESETS: dict[str, dict[str, Any]] = {
     **{f"MinAtar/{game}-v1": options for game, options in _MINATAR.items()},
 }
 
-# Where rewards are rare and updates few, those of several steps together are learned more slowly.
+# Chosen by single runs; docs/algorithms/rainbow.md tells of them.
 _SEAQUEST = {"algorithm.n_step": 1, "algorithm.lr": 1e-3}
 
 RAINBOW_PRESETS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,6 @@ from corelab_policy_gradient.ppo import PPO, clipped_surrogate
 from gymnasium import spaces
 
 from corelab import ConfigError, Context, DataError, PluginError
-from corelab.state import load_tree, save_tree
 
 SMALL = {"horizon": 16, "epochs": 2, "batch_size": 32, "lr": 1e-3}
 
@@ -137,7 +136,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(kind, tmp_path):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(kind, resumed):
     space, model, options = KINDS[kind]
 
     def begin():
@@ -146,16 +145,8 @@ def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(kind, tmp_
 
     uninterrupted, _ = begin()
     expected = [uninterrupted.step() for _ in range(5)]
-    algorithm, context = begin()
-    for _ in range(3):
-        algorithm.step()
-    algorithm.save(tmp_path)
-    save_tree(tmp_path / "streams", context.state_dict())
-    resumed, context = begin()
-    resumed.load(tmp_path)
-    context.load_state_dict(load_tree(tmp_path / "streams"))
-    assert [resumed.step() for _ in range(2)] == expected[3:]
-    assert torch.equal(weights_of(resumed), weights_of(uninterrupted))
+    algorithm = resumed(begin, 3, expected)
+    assert torch.equal(weights_of(algorithm), weights_of(uninterrupted))
 
 
 @pytest.mark.parametrize("kind", KINDS)
