@@ -1062,6 +1062,8 @@ void draw(const Tableau& tableau, Sketch& sketch, Int* actions, Int most) {
 
 // ---- tree search --------------------------------------------------------------------------------
 
+// The twin is in corelab_envs/theorem/tree_search.py, where corelab_mcts searches.
+
 struct Rules {
     double exploration;
     Int big_step;  // playouts after which an inference is made for good
@@ -1069,7 +1071,7 @@ struct Rules {
 };
 
 struct Edge {  // an inference that applies at a node
-    double prior, total;
+    double prior, mean;  // mean: of what it led to, 0 before
     Int child, visits;
     bool dead;  // it is known to lead to no proof
 };
@@ -1190,9 +1192,8 @@ private:
         for (Int e = node.first; e < node.first + node.count; e++) {
             const Edge& edge = edges[e];
             if (edge.dead) continue;
-            const double mean = edge.visits ? edge.total / edge.visits : 0;
-            const double score = mean + rules.exploration * edge.prior *
-                                            std::sqrt(log / std::max(edge.visits, 1));
+            const double score = edge.mean + rules.exploration * edge.prior *
+                                                 std::sqrt(log / std::max(edge.visits, 1));
             if (best == NONE || score > most) {
                 most = score;
                 best = e;
@@ -1217,8 +1218,9 @@ private:
         for (Int at = child;; at = nodes[at].parent) {
             nodes[at].visits++;
             if (nodes[at].edge == NONE) break;
-            edges[nodes[at].edge].visits++;
-            edges[nodes[at].edge].total += reward;
+            Edge& edge = edges[nodes[at].edge];
+            edge.visits++;
+            edge.mean += (reward - edge.mean) / edge.visits;
         }
     }
 

@@ -1,4 +1,4 @@
-"""Deciding by search: Monte Carlo tree search, and AlphaZero, which learns from it."""
+"""Deciding by search: AlphaZero, which learns from where its tree search leads."""
 
 from __future__ import annotations
 

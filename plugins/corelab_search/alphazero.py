@@ -11,6 +11,7 @@ from typing import Any, ClassVar, SupportsFloat, cast
 import numpy as np
 import torch
 from corelab_envs.interface import Game
+from corelab_mcts import Floats, Indices, Search, States, puct
 from corelab_media import Video
 from numpy.typing import NDArray
 from torch import Tensor
@@ -18,7 +19,6 @@ from torch import Tensor
 from corelab import Context, Saved, Split, require
 from corelab_search.interface import PolicyValue
 from corelab_search.matches import Record, openings, play_matches
-from corelab_search.mcts import Floats, Indices, Search, States, puct
 from corelab_search.minimax import best_actions, minimax, random_actions
 from corelab_search.positions import Positions
 

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 import numpy as np
 from corelab_envs.interface import Game
+from corelab_mcts import Floats, Indices, States
 from numpy.typing import NDArray
 
-from corelab_search.mcts import Floats, Indices, States
 from corelab_search.minimax import random_actions
 
 Record: TypeAlias = list[tuple[Indices, States]]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from corelab_envs.interface import Game
+from corelab_mcts import Floats, Indices, States
 from numpy.typing import NDArray
-
-from corelab_search.mcts import Floats, Indices, States
 
 _DISCOUNT = 0.99
 """A win now is better than one later; a loss later is better than one now."""

@@ -5,11 +5,9 @@ from xml.etree import ElementTree
 import pytest
 from corelab_envs.theorem import verb
 from corelab_envs.theorem.calculus import Outcome
-from corelab_envs.theorem.machinery import machinery, tree
+from corelab_envs.theorem.machinery import machinery
 from corelab_envs.theorem.problem_set import SHIPPED
-from corelab_envs.theorem.prover import Strategy, attempt
-from corelab_envs.theorem.tptp import parse, read
-from corelab_envs.theorem.tree_search import Rules
+from corelab_envs.theorem.tptp import parse
 
 from corelab import cli
 
@@ -96,22 +94,6 @@ def test_an_interrupt_tells_what_was_done_so_far(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "% SZS status User for agatha"
     assert lines[1].startswith("% 100 inferences in ")
-
-
-def test_an_interrupted_tree_search_tells_what_was_done_so_far(monkeypatch):
-    def interrupted(*what):
-        search = tree(*what)
-
-        def run(limit):
-            type(search).run(search, limit)
-            raise KeyboardInterrupt
-
-        search.run = run
-        return search
-
-    monkeypatch.setattr("corelab_envs.theorem.prover.tree", interrupted)
-    found = attempt(read(SHIPPED / "agatha.p"), Strategy(rules=Rules()))
-    assert (found.status, found.inferences) == ("User", 100)
 
 
 def test_a_full_memory_and_a_proof_too_large_to_write_are_told(monkeypatch, capsys):

@@ -10,11 +10,11 @@ from corelab_envs.gymnasium_task import GymnasiumTask
 from corelab_envs.theorem import engine
 from corelab_envs.theorem.calculus import Outcome
 from corelab_envs.theorem.environment import ConnectionEnv
+from corelab_envs.theorem.machinery import tableau
 from corelab_envs.theorem.problem_set import SHIPPED, ProblemSet
 from corelab_envs.theorem.proof import reward
 from corelab_envs.theorem.simulator import Simulator
 from corelab_envs.theorem.task import TPTPTask
-from corelab_search.mcts import Search, uct
 from gymnasium.utils.env_checker import check_env, data_equivalence
 
 import corelab
@@ -245,26 +245,8 @@ def test_ppo_learns_which_inferences_lead_to_proofs(tmp_path):
     assert learned > 0.2 + proofs / episodes
 
 
-def test_a_tree_search_finds_a_proof():
-    matrix = ProblemSet(None, "all").matrix("sets_subset_transitive")
-    simulator = Simulator(matrix)
-
-    def evaluate(states):
-        counts = simulator.counts(states)
-        width = max(int(counts.max()), 1)
-        priors = (np.arange(width) < counts[:, None]) / np.maximum(counts[:, None], 1)
-        return priors, np.full(len(states), 0.1)
-
-    found = Search(simulator, evaluate, discount=1.0, explore=uct(1.0))
-    found.begin(simulator.initial(2))
-    assert found.root_values.tolist() == [0.0, 0.0]
-    found.run(300)
-    assert found._reward.max() == 1.0
-    assert (found.root_values > 0.11).all()  # more than what every state is said to be worth
-
-
 def test_a_simulated_step_leaves_the_state_it_began_from_as_it_was():
-    simulator = Simulator(ProblemSet(None, "all").matrix("pelletier_24"))
+    simulator = Simulator(tableau(ProblemSet(None, "all").matrix("pelletier_24")))
     states = simulator.initial(1)
     after, rewards, over = simulator.step(states, np.zeros(1, np.intp))
     again, *_ = simulator.step(states, np.zeros(1, np.intp))

@@ -15,7 +15,6 @@ from corelab_envs.theorem.machinery import depth_first, follow, tree
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.problem_set import SHIPPED
 from corelab_envs.theorem.proof import reward
-from corelab_envs.theorem.prover import Strategy, attempt
 from corelab_envs.theorem.tptp import parse, read
 from corelab_envs.theorem.tree_search import Rules
 
@@ -23,6 +22,7 @@ from corelab import ConfigError, DivergedError
 
 PROBLEMS = sorted(SHIPPED.glob("*.p"))[::8]
 UNPROVABLE = "fof(a, axiom, p | q). fof(b, axiom, q => r). fof(g, conjecture, p)."
+UNCONNECTED = "fof(a, axiom, q | r). fof(g, conjecture, p)."
 needs_compiler = pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
 
 
@@ -48,7 +48,8 @@ def of_pairs(guide):
 @needs_compiler
 def test_the_compiled_tree_search_makes_every_playout_of_its_twin():
     outcomes = set()
-    for m in (*map(matrix, map(read, PROBLEMS)), matrix(parse(UNPROVABLE))):
+    unprovable = map(parse, (UNPROVABLE, UNCONNECTED))
+    for m in map(matrix, (*map(read, PROBLEMS), *unprovable)):
         for guide in (None, some_guide(), of_pairs(some_guide())):
             for eager in (True, False):
                 rules = Rules(1.5, big_step=12, depth=5, eager=eager)
@@ -169,18 +170,20 @@ def test_a_guide_that_knows_the_way_saves_inferences(taught):
 
 def test_every_proof_of_the_tree_search_passes_the_check():
     proved = 0
-    for path in PROBLEMS:
-        found = attempt(read(path), Strategy(rules=Rules(), conj=True, form="none"), 500)
-        proved += found.status in ("Theorem", "Unsatisfiable")
-        assert bool(found.proof) == (found.status in ("Theorem", "Unsatisfiable"))
+    for m in map(matrix, map(read, PROBLEMS)):
+        search = tree(m, Rules())
+        if search.run(500) is Outcome.PROVED:
+            assert reward(follow(m, True, search.line())) == 1
+            proved += 1
     assert proved >= 8
 
 
-def test_a_search_that_has_tried_all_gives_up_and_says_so():
-    strategy = Strategy(rules=Rules(big_step=1), conj=True)
-    found = attempt(parse(UNPROVABLE), strategy, 100)
-    assert (found.status, found.inferences < 100) == ("GaveUp", True)
-    assert str(found.strategy) == "tree search, conj, form conjecture"
+@pytest.mark.parametrize("problem", [UNPROVABLE, UNCONNECTED])
+def test_a_search_ends_when_all_was_tried(problem):
+    search = tree(matrix(parse(problem)), Rules(big_step=1))
+    assert search.run(100) is Outcome.EXHAUSTED
+    assert search.inferences < 100
+    assert search.line() == []
 
 
 def test_tableaux_deeper_than_the_limit_are_not_extended():

@@ -9,7 +9,7 @@ from typing import Any
 from corelab_envs.theorem.calculus import Outcome, Settings
 from corelab_envs.theorem.clausify import Form, clausify
 from corelab_envs.theorem.guide import Guide
-from corelab_envs.theorem.machinery import depth_first, follow, tree
+from corelab_envs.theorem.machinery import depth_first
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.proof import (
     Instance,
@@ -21,7 +21,6 @@ from corelab_envs.theorem.proof import (
 )
 from corelab_envs.theorem.terms import Clause
 from corelab_envs.theorem.tptp import Problem
-from corelab_envs.theorem.tree_search import Rules
 
 _SLICE_SECONDS = 0.05
 """How long it may take, about, until the search looks at the clock; an interrupt waits as long."""
@@ -38,24 +37,15 @@ class Strategy:
     form: Form = "conjecture"
     conj: bool = False
     """Begin with clauses of the conjecture, not with those whose literals are all negative."""
-    rules: Rules | None = None
-    """Search a tree by these instead, not depth first."""
     guide: Guide | None = None
     """What says which inferences are promising."""
 
-    def search(self, matrix: Matrix) -> Any:
-        """A search of MATRIX that has not begun."""
-        if self.rules is not None:
-            return tree(matrix, self.rules, self.guide)
-        return depth_first(matrix, self.settings, self.guide)
-
     def __str__(self) -> str:
-        s, is_tree = self.settings, self.rules is not None
+        s = self.settings
         options = {
-            "tree search": is_tree,
-            "cut": s.cut and not is_tree,
-            "scut": s.scut and not is_tree,
-            f"comp({s.comp})": s.comp and not is_tree,
+            "cut": s.cut,
+            "scut": s.scut,
+            f"comp({s.comp})": s.comp,
             "conj": self.conj,
             f"form {self.form}": True,
             "guided": self.guide is not None,
@@ -73,8 +63,7 @@ class Attempt:
     its proof is `TooLarge`."""
     inferences: int
     path_limit: int
-    """How long paths were allowed to be in the end, or with a guide how costly; 0 if there was no
-    limit."""
+    """How long paths were allowed to be in the end, or with a guide how costly."""
     seconds: float
     strategy: Strategy
     clauses: tuple[Clause, ...]
@@ -97,7 +86,7 @@ def attempt(
     began = time.monotonic()
     clauses = clausify(problem, strategy.form, strategy.conj)
     matrix = Matrix.of(clauses)
-    search = strategy.search(matrix)
+    search = depth_first(matrix, strategy.settings, strategy.guide)
     interrupted = False
     some = 100
     try:
@@ -117,9 +106,7 @@ def attempt(
     status = _status(problem, strategy, search)
     if search.outcome is Outcome.PROVED:
         try:
-            rules = strategy.rules
-            closed = follow(matrix, rules.eager, search.line()) if rules else search
-            proof, root = instances(closed), tableau(closed)
+            proof, root = instances(search), tableau(search)
         except TooLarge:
             status = "GaveUp"
         if proof and (why := refusal(clauses, proof)):
@@ -127,8 +114,9 @@ def attempt(
     elif interrupted:
         status = "User"
     spent = time.monotonic() - began
-    paths = 0 if strategy.rules else search.path_limit
-    return Attempt(status, search.inferences, paths, spent, strategy, tuple(clauses), proof, root)
+    return Attempt(
+        status, search.inferences, search.path_limit, spent, strategy, tuple(clauses), proof, root
+    )
 
 
 def _status(problem: Problem, strategy: Strategy, search: Any) -> str:
@@ -139,6 +127,6 @@ def _status(problem: Problem, strategy: Strategy, search: Any) -> str:
         return "MemoryOut"
     if search.outcome is Outcome.RUNNING:
         return "ResourceOut"
-    if strategy.rules or not search.is_complete or (strategy.conj and conjecture):
+    if not search.is_complete or (strategy.conj and conjecture):
         return "GaveUp"  # something was left out, or the axioms might contradict each other
     return "CounterSatisfiable" if conjecture else "Satisfiable"

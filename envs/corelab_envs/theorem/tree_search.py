@@ -1,17 +1,21 @@
 """Monte Carlo tree search over tableaux (Kaliszyk, Urban, Michalewski and Olšák 2018,
-arXiv:1805.07563, sec. 3), in plain Python: `connection.cpp` computes the same, to the last visit.
+arXiv:1805.07563, sec. 3), by the search that AlphaZero plays with. `connection.cpp` computes the
+same, to the last visit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import numpy as np
+from corelab_mcts import Floats, Search, States, uct
 
 from corelab import require
-from corelab_envs.theorem.calculus import Kind, Outcome, State, Tableau
+from corelab_envs.theorem.calculus import Kind, Outcome, Tableau
 from corelab_envs.theorem.guide import Guide, judge, score, softmax
 from corelab_envs.theorem.matrix import Matrix
+from corelab_envs.theorem.simulator import Simulator
 
 
 @dataclass(frozen=True)
@@ -33,28 +37,6 @@ class Rules:
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
 
 
-@dataclass(eq=False)
-class _Edge:
-    prior: float
-    child: _Node | None = None
-    visits: int = 0
-    total: float = 0.0
-    dead: bool = False
-    """Whether it is known to lead to no proof."""
-
-
-@dataclass(eq=False)
-class _Node:
-    state: State
-    parent: _Node | None = None
-    action: int = -1
-    """Which edge of the parent leads here."""
-    visits: int = 0
-    alive: int = 1
-    """How many of its edges are not dead; 1 before it has any."""
-    edges: list[_Edge] = field(default_factory=list)
-
-
 class TreeSearch:
     """A tree of tableaux, grown by playouts.
 
@@ -74,137 +56,66 @@ class TreeSearch:
     def __init__(self, matrix: Matrix, rules: Rules, guide: Guide | None = None) -> None:
         self.rules = rules
         self.guide = guide
-        self.outcome = Outcome.RUNNING
-        self.inferences = 0
-        """How many inferences were made."""
-        self._playouts = 0
         self._tableau = Tableau(matrix, rules.eager)
         self._pairs = guide.pairs(matrix) if guide is not None and guide.pairs else None
-        self._first = _Node(self._tableau.save())
-        self._at = self._first
-        """The node that big steps have led to; in the end, the proof."""
+        simulator = Simulator(self._tableau, rules.depth)
+        self._search = Search(
+            simulator,
+            self._evaluate,
+            discount=1.0,
+            explore=uct(rules.exploration),
+            untried=0.0,
+            seek=True,
+        )
+        self.outcome = self._tableau.outcome
+        self._search.begin(simulator.initial(1))
+
+    @property
+    def inferences(self) -> int:
+        """How many inferences were made."""
+        return int(self._search.steps[0])
 
     def run(self, limit: int) -> Outcome:
         """Go on until the search ends or has made LIMIT inferences in all."""
-        if self._first.state.outcome is not Outcome.RUNNING:
-            self.outcome = self._first.state.outcome
         while self.outcome is Outcome.RUNNING and self.inferences < limit:
-            child = self._playout()
-            if child.state.outcome is Outcome.PROVED:
-                self.outcome, self._at = Outcome.PROVED, child
-                break
-            while not self._at.alive and self._at.parent is not None:
-                self._at = self._at.parent
-            if not self._at.alive:
+            to_big_step = self.rules.big_step - self.inferences % self.rules.big_step
+            self._search.run(min(to_big_step, limit - self.inferences))
+            if self._search.found[0]:
+                self.outcome = Outcome.PROVED
+            elif self._search.exhausted[0]:
                 self.outcome = Outcome.EXHAUSTED
-                break
-            self._playouts += 1
-            if self._playouts % self.rules.big_step == 0:
-                self._at = _favourite(self._at)
+            elif self.inferences % self.rules.big_step == 0:
+                self._search.commit()
         return self.outcome
 
     def line(self) -> list[tuple[int, int]]:
         """The actions that lead to the proof or, without one, to where most playouts went; each
         with its rival: the action besides that was visited most, -1 if none was.
         """
-        last = self._at
-        if self.outcome is not Outcome.PROVED:
-            while (below := _favourite(last)) is not last:
-                last = below
-        actions = [node.action for node in _upwards(last)][-2::-1]
         found = []
-        node = self._first
-        for action in actions:
-            visits = [0 if a == action else edge.visits for a, edge in enumerate(node.edges)]
-            rival = visits.index(max(visits)) if max(visits) else -1
-            found.append((action, rival))
-            child = node.edges[action].child
-            assert child is not None
-            node = child
+        for action, visits in self._search.line(0):
+            visits[action] = 0
+            found.append((action, int(visits.argmax()) if visits.any() else -1))
         return found
 
-    def _playout(self) -> _Node:
-        """Go down, make an inference, judge what it led to: the new node."""
-        node = self._at
-        while True:
-            if not node.edges:
-                self._open(node)
-            action = self._select(node)
-            child = node.edges[action].child
-            if child is None:
-                break
-            node = child
-        self._tableau.restore(node.state)
-        self._tableau.step(action)
-        self.inferences += 1
-        new = _Node(self._tableau.save(), node, action)
-        node.edges[action].child = new
-        if new.state.outcome is Outcome.PROVED:
-            return new
-        reward = 0.0
-        if new.state.outcome is Outcome.RUNNING and new.state.inferences < self.rules.depth:
-            seen, numbers = self._tableau.sight()
-            reward = judge(self.guide, numbers, seen)
-        else:
-            _bury(new)
-        for below in _upwards(new):
-            below.visits += 1
-            if below.parent is not None:
-                edge = below.parent.edges[below.action]
-                edge.visits += 1
-                edge.total += reward
-        return new
+    def _evaluate(self, states: States) -> tuple[Floats, Floats]:
+        """Priors of the inferences that apply in the one of STATES, and what it is worth."""
+        self._tableau.restore(states[0])
+        if not self._tableau.action_count:
+            return np.zeros((1, 1)), np.zeros(1)
+        seen, numbers = self._tableau.sight()
+        # an inference may be as unlikely as can be, but 0 would say that there is none
+        priors = np.maximum(self._priors(), math.ulp(0.0))
+        return priors[None], np.array([judge(self.guide, numbers, seen)])
 
-    def _open(self, node: _Node) -> None:
-        """Give NODE its edges."""
-        self._tableau.restore(node.state)
+    def _priors(self) -> list[float]:
         count = self._tableau.action_count
-        priors = [1 / count] * count
-        if self.guide is not None:
-            scores = [score(self.guide, seen) for seen in self._tableau.sight_of_actions()]
-            goal = self._tableau.goal
-            if self._pairs is not None and goal is not None:
-                for i, action in enumerate(self._tableau.actions):
-                    if action.kind == Kind.EXTENSION:
-                        scores[i] += self._pairs.score(goal, action.other)
-            priors = softmax([s / self.guide.temperature for s in scores])
-        node.edges = [_Edge(prior) for prior in priors]
-        node.alive = count
-
-    def _select(self, node: _Node) -> int:
-        log = math.log(node.visits + 1)
-        c = self.rules.exploration
-
-        def urgency(edge: _Edge) -> float:
-            if edge.dead:
-                return -math.inf
-            mean = edge.total / edge.visits if edge.visits else 0.0
-            return mean + c * edge.prior * math.sqrt(log / max(edge.visits, 1))
-
-        values = [urgency(edge) for edge in node.edges]
-        return values.index(max(values))
-
-
-def _upwards(node: _Node) -> Iterator[_Node]:
-    at: _Node | None = node
-    while at is not None:
-        yield at
-        at = at.parent
-
-
-def _bury(node: _Node) -> None:
-    """NODE leads to no proof, nor does any above of which no inference is left."""
-    node.alive = 0
-    while not node.alive and node.parent is not None:
-        node.parent.edges[node.action].dead = True
-        node = node.parent
-        node.alive -= 1
-
-
-def _favourite(node: _Node) -> _Node:
-    """The child of NODE that was visited most, if it has one from which a proof may follow."""
-    best, most = node, 0
-    for edge in node.edges:
-        if edge.child is not None and not edge.dead and edge.visits > most:
-            best, most = edge.child, edge.visits
-    return best
+        if self.guide is None:
+            return [1 / count] * count
+        scores = [score(self.guide, seen) for seen in self._tableau.sight_of_actions()]
+        goal = self._tableau.goal
+        if self._pairs is not None and goal is not None:
+            for i, action in enumerate(self._tableau.actions):
+                if action.kind == Kind.EXTENSION:
+                    scores[i] += self._pairs.score(goal, action.other)
+        return softmax([s / self.guide.temperature for s in scores])

@@ -106,9 +106,8 @@ def _statistics(found: Attempt) -> str:
     most = (
         f"a cost of {found.path_limit}" if found.strategy.guide else f"{found.path_limit} literals"
     )
-    paths = f"paths of up to {most}, " if found.path_limit else ""
     return (
-        f"% {found.inferences:,} inferences in {found.seconds:.2f} s, {paths}"
+        f"% {found.inferences:,} inferences in {found.seconds:.2f} s, paths of up to {most}, "
         f"{len(found.clauses):,} clauses; {found.strategy}"
     )
 

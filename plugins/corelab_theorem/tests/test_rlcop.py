@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from corelab_envs.theorem import engine
 from corelab_envs.theorem.interface import (
     Outcome,
     Rules,
@@ -17,6 +18,7 @@ from corelab_envs.theorem.interface import (
 )
 from corelab_envs.theorem.problem_set import SHIPPED
 from corelab_envs.theorem.task import TheoremsTask
+from corelab_mcts import Search
 from corelab_theorem.lessons import Choices, Lessons, Outlooks
 from corelab_theorem.linear import Fitting, fit_policy, fit_value
 from corelab_theorem.rlcop import RlCoP
@@ -111,6 +113,23 @@ def test_a_pass_tries_each_problem_once_and_ends_with_a_lesson():
         for proof in proofs:
             closed = follow(algorithm.task.matrix(name), True, proof)
             assert closed.outcome is Outcome.PROVED
+
+
+@pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
+def test_the_same_is_learned_without_a_compiler_from_the_search_that_alphazero_uses(
+    folder, monkeypatch
+):
+    compiled, plain = made(folder, learn_value=True), made(folder, learn_value=True)
+    compiled.step()
+    searches = []
+    begin = Search.begin
+    monkeypatch.setattr(Search, "begin", lambda self, at: (searches.append(self), begin(self, at)))
+    monkeypatch.setattr(engine, "missing", lambda: "there is no compiler")
+    plain.step()
+    assert len(searches) == len(plain.task.names)
+    assert plain.proofs == compiled.proofs
+    np.testing.assert_array_equal(plain.policy, compiled.policy)
+    np.testing.assert_array_equal(plain.value, compiled.value)
 
 
 def test_the_value_is_learned_only_if_asked_for(folder):

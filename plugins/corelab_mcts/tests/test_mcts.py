@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from corelab_envs.connect_four import ConnectFour
 from corelab_envs.tic_tac_toe import TicTacToe
-from corelab_search.mcts import Search, puct, uct
+from corelab_mcts import Search, puct, uct
 
 WIDTH = 5
 
@@ -44,34 +44,37 @@ class Maze:
 
 
 class Node:
-    def __init__(self, maze, state, reward=0.0, over=False):
+    def __init__(self, maze, state, reward=0.0, over=False, untried=None):
         self.state, self.reward, self.over = state, reward, over
         self.P, self.value = ([], 0.0) if over else maze.judge(state)
         self.N = [0] * len(self.P)
-        self.Q = [self.value] * len(self.P)
+        self.Q = [self.value if untried is None else untried] * len(self.P)
+        self.came = 0  # how many simulations did
         self.children = {}
 
 
-def bonus(kind, c, P, N, total):
+def bonus(kind, c, P, N, total, came):
     if kind == "puct":
         return P * (c * math.sqrt(total) / (1 + N))
-    return 1e9 * P if N == 0 else c * P * math.sqrt(math.log(max(total, 1)) / max(N, 1))
+    return c * P * math.sqrt(math.log(came + 1) / max(N, 1))
 
 
-def simulate(maze, root, kind, c, discount):
+def simulate(maze, root, kind, c, discount, untried=None):
     path, node = [], root
     while True:
-        total = sum(node.N)
         scores = [
-            q + bonus(kind, c, p, n, total) for p, n, q in zip(node.P, node.N, node.Q, strict=True)
+            q + bonus(kind, c, p, n, sum(node.N), node.came)
+            for p, n, q in zip(node.P, node.N, node.Q, strict=True)
         ]
+        node.came += 1
         action = scores.index(max(scores))
         path.append((node, action))
         known = action in node.children
         if not known:
-            node.children[action] = Node(maze, *maze.one(node.state, action))
+            node.children[action] = Node(maze, *maze.one(node.state, action), untried)
         node = node.children[action]
         if not known or node.over:
+            node.came += 1
             break
     G = 0.0 if node.over else node.value
     if known:  # an end that was seen before
@@ -86,9 +89,9 @@ def padded(row, fill):
     return [*row, *[fill] * (WIDTH - len(row))]
 
 
-def search_of(maze, kind="puct", c=1.5, discount=-1.0):
+def search_of(maze, kind="puct", c=1.5, discount=-1.0, **options):
     explore = {"puct": puct, "uct": uct}[kind](c)
-    return Search(maze, maze.evaluate, discount=discount, explore=explore)
+    return Search(maze, maze.evaluate, discount=discount, explore=explore, **options)
 
 
 def assert_same(search, roots):
@@ -100,19 +103,20 @@ def assert_same(search, roots):
 
 
 @pytest.mark.parametrize(
-    ("kind", "discount"), [("puct", -1.0), ("puct", 0.9), ("uct", 1.0), ("uct", -1.0)]
+    ("kind", "discount", "untried"),
+    [("puct", -1.0, None), ("puct", 0.9, None), ("uct", 1.0, 0.0), ("uct", -1.0, None)],
 )
-def test_batched_search_equals_a_plain_one_move_after_move(kind, discount):
+def test_batched_search_equals_a_plain_one_move_after_move(kind, discount, untried):
     maze = Maze()
-    search = search_of(maze, kind, discount=discount)
+    search = search_of(maze, kind, discount=discount, untried=untried)
     starts = [11, 22, 33, 44]
     search.begin(np.array(starts))
-    roots = [Node(maze, state) for state in starts]
+    roots = [Node(maze, state, untried=untried) for state in starts]
     for move in range(6):
         search.run(40)
         for root in roots:
             for _ in range(40):
-                simulate(maze, root, kind, 1.5, discount)
+                simulate(maze, root, kind, 1.5, discount, untried)
         assert_same(search, roots)
         # the least visited action now and then, so that untried ones come up too
         actions = [
@@ -121,15 +125,17 @@ def test_batched_search_equals_a_plain_one_move_after_move(kind, discount):
         ]
         rewards, over = search.advance(np.array(actions))
         roots = [
-            root.children.get(action) or Node(maze, *maze.one(root.state, action))
+            root.children.get(action) or Node(maze, *maze.one(root.state, action), untried)
             for root, action in zip(roots, actions, strict=True)
         ]
         assert rewards.tolist() == [root.reward for root in roots]
         assert over.tolist() == [root.over for root in roots]
+        for root in roots:
+            root.came = sum(root.N)  # the simulation that made it is forgotten
         ended = np.flatnonzero(over)
         search.replant(ended, ended + 100)
         for tree in ended:
-            roots[tree] = Node(maze, int(tree) + 100)
+            roots[tree] = Node(maze, int(tree) + 100, untried=untried)
         assert search.states.tolist() == [root.state for root in roots]
 
 
@@ -270,3 +276,72 @@ def test_what_is_not_legal_is_never_visited():
     search.run(100, search.dirichlet(1.0, rng))
     assert (search.visits[~legal] == 0).all()
     assert (search.visits.sum(1) == 100).all()
+
+
+class Doors:
+    """Two doors in each room, three rooms deep; behind one of the last may be a treasure. States
+    are the doors taken, as binary digits after a 1.
+    """
+
+    def __init__(self, treasure=0):
+        self.treasure = treasure
+
+    def step(self, states, actions):
+        following = 2 * states + actions
+        return following, (following == self.treasure) * 1.0, following >= 8
+
+    def evaluate(self, states):
+        return np.tile([0.7, 0.3], (len(states), 1)), np.full(len(states), 0.5)
+
+    def search(self):
+        return Search(self, self.evaluate, discount=1.0, explore=uct(1.0), untried=0.0, seek=True)
+
+
+def test_who_seeks_opens_each_door_once_at_most():
+    search = Doors(treasure=0b1101).search()
+    search.begin(np.array([1, 0b10, 0b11]))
+    search.run(100)
+    assert search.found.tolist() == [True, False, True]
+    assert search.exhausted.tolist() == [False, True, False]
+    assert search.steps[1] == 6  # doors: two and four
+    assert search.steps[0] <= 14
+    assert [action for action, _ in search.line(0)] == [1, 0, 1]
+    assert search.line(1) == []
+    assert [action for action, _ in search.line(2)] == [0, 1]
+    steps = search.steps.tolist()
+    search.run(10)
+    assert search.steps.tolist() == steps
+
+
+def test_a_commitment_holds_until_nothing_is_left_below():
+    search = Doors(treasure=0b1111).search()
+    search.begin(np.array([1]))
+    search.run(4)
+    visits = search.visits[0].tolist()
+    assert visits[0] > visits[1]
+    search.commit()
+    search.commit()  # and one room further
+    while search.values[0, 0] > -math.inf:
+        assert search.visits[0, 1] == visits[1]
+        assert search.line(0)[0][0] == 0
+        search.run(1)
+    assert search.visits[0, 0] == 7  # the door and all behind it
+    search.run(100)
+    assert search.found.all()
+    line = search.line(0)
+    assert [action for action, _ in line] == [1, 1, 1]
+    assert line[0][1].tolist() == search.visits[0].tolist()
+
+
+def test_a_saved_search_for_a_goal_goes_on_as_if_nothing_had_happened():
+    one, other = Doors(0b1111).search(), Doors(0b1111).search()
+    one.begin(np.array([1, 1]))
+    one.run(5)
+    one.commit()
+    other.load_state_dict(one.state_dict())
+    for search in (one, other):
+        search.run(6)
+        search.commit()
+        search.run(2)
+    assert one.steps.tolist() == other.steps.tolist()
+    assert one.visits.tolist() == other.visits.tolist()

@@ -1,9 +1,9 @@
 """Monte Carlo tree search, guided by priors and values: many searches side by side.
 
-AlphaZero is one user, and others can be: the search knows nothing of games or networks. It is given
-a `Simulator`, which says what an action leads to, and an `Evaluate`, which says of states which
-actions they have, how promising each is, and what the state is worth. A network can be behind
-it, or a playout.
+AlphaZero is one user, the theorem prover another: the search knows nothing of games, networks or
+proofs. It is given a `Simulator`, which says what an action leads to, and an `Evaluate`, which says
+of states which actions they have, how promising each is, and what the state is worth. A network can
+be behind it, or a playout.
 
 One node of each tree is judged in each simulation, and all trees take their simulations in step, so
 an `Evaluate` is called once for all of them. The trees are rows of arrays. A node has `width` slots
@@ -15,6 +15,7 @@ the time that a list for each node would cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -29,8 +30,9 @@ Indices: TypeAlias = NDArray[np.intp]
 Evaluate: TypeAlias = Callable[[States], tuple[NDArray[np.floating], NDArray[np.floating]]]
 """States [n] to priors [n, k] and values [n]. Slot i of a row is what the simulator knows as action
 i; a prior of 0 says that there is no such action. The value is that of the one who is to move."""
-Explore: TypeAlias = Callable[[Floats, Floats], Floats]
-"""Priors and visits, both [n, width], to what is added to the mean values, [n, width]."""
+Explore: TypeAlias = Callable[[Floats, Floats, bool], Floats]
+"""Priors and visits of the actions of nodes, both [n, width], and whether these nodes are roots, to
+what is added to the mean values, [n, width]."""
 
 
 class Simulator(Protocol):
@@ -45,21 +47,23 @@ class Simulator(Protocol):
 def puct(c: float) -> Explore:
     """U(s, a) = c P(s, a) √(Σ_b N(s, b)) / (1 + N(s, a)) (Silver et al. 2017, Methods)."""
 
-    def explore(P: Floats, N: Floats) -> Floats:
+    def explore(P: Floats, N: Floats, root: bool) -> Floats:
         return P * (c * np.sqrt(N.sum(1, keepdims=True)) / (1 + N))  # type: ignore[no-any-return]
 
     return explore
 
 
 def uct(c: float) -> Explore:
-    """U(s, a) = c P(s, a) √(ln Σ_b N(s, b) / N(s, a)), as in rlCoP (Kaliszyk et al. 2018,
-    arXiv:1805.07563, sec. 3); actions that were not tried come first, the likelier ones before.
+    """U(s, a) = c P(s, a) √(ln(N(s) + 1) / max(N(s, a), 1)), as in rlCoP (Kaliszyk et al. 2018,
+    arXiv:1805.07563, sec. 3), where 1 is added; N(s) are the simulations that came to s.
     """
 
-    def explore(P: Floats, N: Floats) -> Floats:
-        total = np.log(np.maximum(N.sum(1, keepdims=True), 1))
-        U = c * P * np.sqrt(total / np.maximum(N, 1))
-        return np.where(N == 0, 1e9 * P, U)
+    def explore(P: Floats, N: Floats, root: bool) -> Floats:
+        # one simulation made the node and chose none of its actions, unless it is a root
+        visits = N.sum(1) + (0 if root else 1)
+        # C's logarithm, from which NumPy's may differ in the last bit
+        log = np.array([[math.log(n + 1)] for n in visits])
+        return c * P * np.sqrt(log / np.maximum(N, 1))
 
     return explore
 
@@ -69,26 +73,42 @@ class Search:
 
     DISCOUNT is what a state's value is worth one step earlier: γ for one agent, and -1 for two
     who take turns and whose gains are each other's losses. EXPLORE is what an action's rarity adds
-    to its mean value. An action that was never tried is thought to be worth what its state was
-    judged to be.
+    to its mean value. An action that was never tried is thought to be worth UNTRIED, or with None
+    what its state was judged to be.
+
+    With SEEK, one agent looks for a goal, which is an end with a reward. A tree in which it was
+    `found` is left as it is. Other ends are visited once, and what leads to nothing but those is
+    closed: it is not chosen again. Instead of `advance`, which forgets what was left behind,
+    `commit` makes actions for good as long as something is open below them.
     """
 
     def __init__(
-        self, simulator: Simulator, evaluate: Evaluate, *, discount: float, explore: Explore
+        self,
+        simulator: Simulator,
+        evaluate: Evaluate,
+        *,
+        discount: float,
+        explore: Explore,
+        untried: float | None = None,
+        seek: bool = False,
     ) -> None:
         self.simulator = simulator
         self.evaluate = evaluate
         self.discount = discount
         self.explore = explore
+        self.untried = untried
+        self.seek = seek
 
     def begin(self, states: States) -> None:
         """Plant a tree at each of STATES [B], none of which is an end."""
         B = len(states)
         self._size = np.ones(B, np.intp)
+        self._found = np.zeros(B, np.bool_)
         # What each tree [B] knows of its nodes [M]; nodes are numbered within their tree, 0 is the
         # root, and a child is younger than its parent.
-        self._edges = np.zeros((B, 1, 3, 0))  # N, Q and P of each action
+        self._edges = np.zeros((B, 1, 3, 0))  # N, Q and P of each action; Q is -∞ if it is closed
         self._child = np.zeros((B, 1, 0), np.intp)  # -1: not tried
+        self._committed = np.full((B, 1), -1)  # the action made for good; -1: none
         self._parent = np.zeros((B, 1), np.intp)
         self._states = np.empty((B, 1, *states.shape[1:]), states.dtype)
         self._reward = np.zeros((B, 1))  # of the action that led here
@@ -100,6 +120,8 @@ class Search:
         if len(trees):
             root = np.zeros_like(trees)
             self._size[trees] = 1
+            self._found[trees] = False
+            self._committed[trees] = -1
             self._put(trees, root, states, 0.0, False)
             self._judge(trees, root, states)
 
@@ -122,7 +144,54 @@ class Search:
     def root_values(self) -> Floats:
         """What the roots are worth to who is to move, [B]: the mean over all simulations."""
         N, Q = self._edges[:, 0, 0], self._edges[:, 0, 1]
-        return (N * np.where(N > 0, Q, 0.0)).sum(1) / np.maximum(N.sum(1), 1)  # type: ignore[no-any-return]
+        return (N * np.where(np.isfinite(Q), Q, 0.0)).sum(1) / np.maximum(N.sum(1), 1)  # type: ignore[no-any-return]
+
+    @property
+    def steps(self) -> Indices:
+        """How many steps of the simulator each tree was made of, [B]."""
+        return self._size - 1
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Whether a goal was found, [B]."""
+        return self._found
+
+    @property
+    def exhausted(self) -> NDArray[np.bool_]:
+        """Whether nothing is open in the tree, [B]."""
+        return (self._edges[:, 0, 1] == -np.inf).all(1)  # type: ignore[no-any-return]
+
+    def line(self, tree: int) -> list[tuple[int, Floats]]:
+        """The way to the goal of TREE, or without one to where most simulations went: each action,
+        and how often this one and its alternatives were chosen [width].
+        """
+        line, trees, node = [], np.array([tree]), np.zeros(1, np.intp)
+        while (action := self._favourites(trees, node))[0] >= 0:
+            line.append((int(action[0]), self._edges[tree, node[0], 0].copy()))
+            node = self._child[trees, node, action]
+        return line
+
+    def commit(self) -> None:
+        """In each tree, make for good the action that was visited most of those that are open,
+        below those that were committed to before.
+        """
+        trees = np.flatnonzero(~self._found)
+        nodes = np.zeros_like(trees)
+        while len(trees):
+            on = self._committed[trees, nodes] >= 0
+            action = self._favourites(trees, nodes)
+            self._committed[trees, nodes] = action
+            trees, nodes = trees[on], self._child[trees, nodes, action][on]
+
+    def _favourites(self, trees: Indices, nodes: Indices) -> Indices:
+        """What is made for good at NODES of TREES, or else is open and was visited most; -1 if
+        nothing is.
+        """
+        edges = self._edges[trees, nodes]
+        N = np.where(np.isfinite(edges[:, 1]), edges[:, 0], 0)
+        most = np.where(N.any(1), N.argmax(1), -1)
+        committed = self._committed[trees, nodes]
+        return np.where(committed < 0, most, committed)
 
     def run(self, simulations: int, noise: Floats | None = None, share: float = 0.25) -> None:
         """Take SIMULATIONS in each tree.
@@ -134,8 +203,11 @@ class Search:
         priors = self._edges[:, 0, 2].copy()
         if noise is not None:
             self._edges[:, 0, 2] = (1 - share) * priors + share * noise
+        trees = np.arange(len(self._size))
         for _ in range(simulations):
-            self._simulate()
+            if self.seek and not len(trees := np.flatnonzero(~(self._found | self.exhausted))):
+                break
+            self._simulate(trees)
         self._edges[:, 0, 2, : priors.shape[1]] = priors
 
     def dirichlet(self, alpha: float, rng: np.random.Generator) -> Floats:
@@ -176,18 +248,19 @@ class Search:
         self._size = kept.sum(1)
         return self._reward[:, 0].copy(), self._over[:, 0].copy()
 
-    def _simulate(self) -> None:
-        """Once in each tree: select, expand and evaluate, backup (Silver et al. 2017, fig. 2)."""
+    def _simulate(self, trees: Indices) -> None:
+        """In TREES, once: select, expand and evaluate, backup (Silver et al. 2017, fig. 2)."""
         B, M = self._parent.shape
         edges, children = self._edges.reshape(B * M, 3, -1), self._child.reshape(B * M, -1)
-        over = self._over.ravel()
+        over, committed = self._over.ravel(), self._committed.ravel()
         path: list[tuple[Indices, Indices, Indices]] = []
-        tree = np.arange(B)
-        node = tree * M  # numbered through all trees
+        tree, node = trees, trees * M  # nodes are numbered through all trees
         leaf, last = np.empty((2, B), np.intp)
         while len(tree):
             N, Q, P = edges[node].swapaxes(0, 1)
-            action = (Q + self.explore(P, N)).argmax(1)
+            action = (Q + self.explore(P, N, not path)).argmax(1)
+            if self.seek:
+                action = np.where(committed[node] < 0, action, committed[node])
             path.append((tree, node, action))
             leaf[tree], last[tree] = node, action
             child = children[node, action]
@@ -198,7 +271,7 @@ class Search:
                 going = ~over[node]
                 tree, node = tree[going], node[going]
 
-        new = np.flatnonzero(children[leaf, last] < 0)
+        new = trees[children[leaf[trees], last[trees]] < 0]
         value = np.zeros(B)
         value[new] = self._expand(new, leaf[new] % M, last[new])
 
@@ -210,6 +283,28 @@ class Search:
             N, Q = edges[node, 0, action] + 1, edges[node, 1, action]
             edges[node, 0, action] = N
             edges[node, 1, action] = Q + (G - Q) / N
+        if self.seek:
+            ended = new[self._over[new, self._size[new] - 1]]
+            if len(ended):
+                self._conclude(path, ended)
+
+    def _conclude(self, path: list[tuple[Indices, Indices, Indices]], ended: Indices) -> None:
+        """PATH has led the trees ENDED to new ends: commit to it if it is a goal, else close what
+        leads to nothing but ends.
+        """
+        B, M = self._parent.shape
+        edges, committed = self._edges.reshape(B * M, 3, -1), self._committed.ravel()
+        goal = self._reward[ended, self._size[ended] - 1] > 0
+        self._found[ended[goal]] = True
+        closed = np.zeros(B, np.bool_)
+        closed[ended[~goal]] = True
+        for tree, node, action in reversed(path):
+            won = self._found[tree]
+            committed[node[won]] = action[won]
+            lost = closed[tree]
+            edges[node[lost], 1, action[lost]] = -np.inf
+            committed[node[lost]] = -1
+            closed[tree] = lost & (edges[node, 1] == -np.inf).all(1)
 
     def _expand(self, trees: Indices, nodes: Indices, actions: Indices) -> Floats:
         """Add what ACTIONS at NODES of TREES lead to; returns what it is worth, 0 for an end."""
@@ -239,7 +334,8 @@ class Search:
         if k > self._child.shape[2]:
             self._reserve(0, k)
         value = V.astype(np.float64)
-        self._edges[trees, nodes, 1, :k] = np.where(P > 0, value[:, None], -np.inf)
+        first = value[:, None] if self.untried is None else self.untried
+        self._edges[trees, nodes, 1, :k] = np.where(P > 0, first, -np.inf)
         self._edges[trees, nodes, 2, :k] = P
         return value
 
@@ -251,6 +347,7 @@ class Search:
             self._edges = _grown(self._edges, (*shape[:2], 3, shape[2]), 0.0)
             self._edges[:, :, 1, K:] = -np.inf
             self._child = _grown(self._child, shape, -1)
+            self._committed = _grown(self._committed, shape[:2], -1)
             self._parent = _grown(self._parent, shape[:2], 0)
             self._states = _grown(self._states, (*shape[:2], *self._states.shape[2:]), 0)
             self._reward = _grown(self._reward, shape[:2], 0.0)
@@ -262,11 +359,13 @@ class Search:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state_dict` was called."""
-        for name in _SAVED:
-            setattr(self, f"_{name}", state[name].copy())
+        B, M = state["parent"].shape
+        nothing = {"found": np.zeros(B, np.bool_), "committed": np.full((B, M), -1)}
+        for name in _SAVED:  # of which older states lack what concerns goals
+            setattr(self, f"_{name}", (nothing | state)[name].copy())
 
 
-_SAVED = ("size", "edges", "child", "parent", "states", "reward", "over")
+_SAVED = ("size", "found", "edges", "child", "committed", "parent", "states", "reward", "over")
 
 
 def _grown(array: NDArray[Any], shape: tuple[int, ...], fill: Any) -> NDArray[Any]:
