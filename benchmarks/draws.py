@@ -4,8 +4,10 @@
 
 For each operation one JSON line is printed: the time of `corelab_kernels.sampling` and of what one
 would write in PyTorch, in turns, and their ratio, with its middle half. The times are CPU seconds
-of one thread. Where there is an NVIDIA GPU they are its own, by CUDA events, and `share` is how
-much of the bandwidth of a copy from memory to memory the draws read at.
+of one thread. Where there is an NVIDIA GPU they are its own, by CUDA events, and there is more of
+the draws: `graph_ms` is what they take as a CUDA graph, without what starts them and without a look
+at what was drawn, and `share` at how much of the bandwidth of a copy from memory to memory they
+then read. (The mixtures' draws in PyTorch make their random numbers on the CPU, and wait for them.)
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import torch
+from clock import DEVICE, captured, timed
 from corelab_kernels import reference
 from corelab_kernels.sampling import (
     categorical_log_prob,
@@ -67,18 +69,8 @@ def pairs(device: str, rows: int) -> Iterator[Pair]:
         )
 
 
-def seconds(run: Callable[[], object], on_gpu: bool) -> float:
-    """What RUN takes."""
-    if not on_gpu:
-        began = time.process_time()
-        run()
-        return time.process_time() - began
-    began_event, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    began_event.record()
-    run()
-    ended.record()
-    torch.cuda.synchronize()
-    return began_event.elapsed_time(ended) / 1e3
+def seconds(run: Callable[[], object]) -> float:
+    return timed(run, DEVICE)[1]
 
 
 def main() -> None:
@@ -87,19 +79,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    on_gpu = torch.cuda.is_available()
-    device, rows = ("cuda", 1 << 20) if on_gpu else ("cpu", 1 << 12)
+    on_gpu = DEVICE == "cuda"
     bandwidth = 0.0
     if on_gpu:
-        there = torch.empty(1 << 28, device=device)
+        there = torch.empty(1 << 28, device=DEVICE)
         here = torch.empty_like(there)
-        copies = [seconds(lambda: here.copy_(there), True) for _ in range(5)]
-        bandwidth = 2 * there.nbytes / min(copies)
+        bandwidth = 2 * there.nbytes / min(seconds(lambda: here.copy_(there)) for _ in range(5))
         del there, here
-    for name, read, fused, plain in pairs(device, rows):
-        both = [
-            (seconds(plain, on_gpu), seconds(fused, on_gpu)) for _ in range(options.rounds + 2)
-        ][2:]  # the first calls are slower
+    for name, read, fused, plain in pairs(DEVICE, 1 << 20 if on_gpu else 1 << 12):
+        both = [(seconds(plain), seconds(fused)) for _ in range(options.rounds + 2)]
+        both = both[2:]  # the first calls are slower
         low, middle, high = statistics.quantiles((slow / quick for slow, quick in both), n=4)
         quick = statistics.median(pair[1] for pair in both)
         figures = {
@@ -112,6 +101,9 @@ def main() -> None:
             "middle_half": [round(low, 2), round(high, 2)],
         }
         if on_gpu and name.startswith("draw"):
+            replay = captured(fused)
+            quick = statistics.median(seconds(replay) for _ in range(options.rounds))
+            figures["graph_ms"] = round(1e3 * quick, 3)
             figures["share"] = round(read.nbytes / quick / bandwidth, 2)
         print(json.dumps(figures), flush=True)
 

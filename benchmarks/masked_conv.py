@@ -1,10 +1,11 @@
-"""Masked convolution against the dense one with zeros in its kernel, on one thread of the CPU.
+"""Masked convolution against the dense one with zeros in its kernel.
 
     python benchmarks/masked_conv.py [--kernel 3 5 7] [--channels 32 64] [--batch 16] [--rounds 25]
 
 Forward and backward, for maps of 28 x 28 with as many channels before and after, channels-last and
 with mask B. The two take turns; of each pair the seconds are divided. For each kernel and number of
-channels one JSON line is printed, with the medians, and of the ratios the middle half besides.
+channels one JSON line is printed, with the medians, and of the ratios the middle half besides. The
+times are CPU seconds of one thread or, where there is an NVIDIA GPU, its own, by CUDA events.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
+from clock import DEVICE, timed
 from corelab_kernels.convolution import masked_conv2d
 from torch import Tensor
 
@@ -27,18 +28,20 @@ _SIZE = 28
 def dense(x: Tensor, weight: Tensor) -> Tensor:
     """What PixelCNNs commonly do: multiply by the mask, then by everything."""
     k = weight.shape[-1]
-    seen = torch.ones(k, k)
+    seen = weight.new_ones(k, k)
     seen[k // 2, k // 2 + 1 :] = seen[k // 2 + 1 :] = 0
     return F.conv2d(x, weight * seen, padding=k // 2)
 
 
-def timed(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> float:
-    """CPU seconds forward and backward."""
+def seconds(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> float:
+    """Forward and backward."""
     x.grad = weight.grad = None
-    began = time.process_time()
-    y = convolve(x, weight)
-    y.backward(y.detach())
-    return time.process_time() - began
+
+    def there_and_back() -> None:
+        y = convolve(x, weight)
+        y.backward(y.detach())
+
+    return timed(there_and_back, DEVICE)[1]
 
 
 def main() -> None:
@@ -52,18 +55,19 @@ def main() -> None:
     torch.manual_seed(0)
     for channels in options.channels:
         for k in options.kernel:
-            x = torch.randn(options.batch, channels, _SIZE, _SIZE)
+            x = torch.randn(options.batch, channels, _SIZE, _SIZE, device=DEVICE)
             x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
-            weight = torch.randn(channels, channels, k, k) / k
+            weight = torch.randn(channels, channels, k, k, device=DEVICE) / k
             weight = weight.contiguous(memory_format=torch.channels_last).requires_grad_()
             pairs = [
-                (timed(dense, x, weight), timed(partial(masked_conv2d, mask="B"), x, weight))
+                (seconds(dense, x, weight), seconds(partial(masked_conv2d, mask="B"), x, weight))
                 for _ in range(options.rounds + 2)
             ][2:]  # the first calls are slower
             ratios = [slow / quick for slow, quick in pairs]
             low, middle, high = statistics.quantiles(ratios, n=4)
             figures = {
                 "benchmark": "masked convolution",
+                "device": torch.cuda.get_device_name() if x.is_cuda else "one CPU thread",
                 "kernel": k,
                 "channels": channels,
                 "batch": options.batch,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from corelab import ConfigError
 
+_FLOATS = torch.float64, torch.float32, torch.bfloat16, torch.float16
 _WORTH_A_COPY = 48
 """Channels from which on it pays for a kernel of 3 x 3 to leave a row out."""
 
@@ -48,13 +49,18 @@ def _check(x: Tensor, weight: Tensor, bias: Tensor | None, mask: str) -> None:
         raise ConfigError(f"x is {list(x.shape)}; it must be [N, {shape[1]}, H, W] as the weights")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ConfigError(f"the bias is {list(bias.shape)}; it must be [{shape[0]}]")
-    cast = torch.is_autocast_enabled(x.device.type)  # to one type, whatever theirs are
-    for name, tensor in (("weights", weight), ("bias", bias)):
-        if tensor is None or (tensor.device == x.device and (cast or tensor.dtype == x.dtype)):
+    device = x.device.type  # where autocast is, it casts to one type, whatever theirs are
+    cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    for name, tensor in (("x", x), ("the weight", weight), ("the bias", bias)):
+        if tensor is None:
             continue
-        raise ConfigError(
-            f"the {name} are {tensor.dtype} on {tensor.device}; they must be as x, {x.dtype} "
-            f"on {x.device}"
-        )
-    if not x.is_floating_point() or x.layout != weight.layout or x.is_sparse:
-        raise ConfigError(f"x is a {x.layout} tensor of {x.dtype}; it must be dense and floating")
+        if tensor.layout != torch.strided or tensor.dtype not in _FLOATS:
+            raise ConfigError(
+                f"{name} is a {tensor.layout} tensor of {tensor.dtype}; it must be "
+                "dense, of float64, float32, bfloat16 or float16"
+            )
+        if tensor.device != x.device or not (cast or tensor.dtype == x.dtype):
+            raise ConfigError(
+                f"{name} is {tensor.dtype} on {tensor.device}; it must be as x, {x.dtype} on "
+                f"{x.device}"
+            )

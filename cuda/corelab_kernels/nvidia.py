@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from corelab import CorelabError
 from corelab_kernels.build import NoCompiler, cache_folder, contents, run
 
 _OLDEST = 80
@@ -31,6 +32,10 @@ _STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a block has without asking."""
 _MAX_DYNAMIC_SHARED = 8
 """The number of the attribute by which it asks for more, in the driver."""
+
+
+class LaunchError(CorelabError):
+    """The driver does not start a kernel, for want of memory, say."""
 
 
 class Compiler(ABC):
@@ -72,6 +77,7 @@ class Nvrtc(Compiler):
         for part in Path(path).parent.glob("libnvrtc-builtins.so.*"):
             ctypes.CDLL(str(part))  # it asks for it by name alone
         self._library = ctypes.CDLL(path)
+        self._library.nvrtcGetErrorString.restype = c_char_p
         major, minor, count = c_int(), c_int(), c_int()
         self._library.nvrtcVersion(byref(major), byref(minor))
         self.version = f"NVRTC {major.value}.{minor.value}"
@@ -84,25 +90,28 @@ class Nvrtc(Compiler):
         """The program, or `NoCompiler` with the first error of its log."""
         program, library = c_void_p(), self._library
         text, name = source.read_bytes(), source.name.encode()
-        library.nvrtcCreateProgram(byref(program), text, name, 0, None, None)
         words = (*_FLAGS, f"--gpu-architecture={target}", f"--include-path={source.parent}")
         flags = (c_char_p * len(words))(*(word.encode() for word in words))
         try:
-            if library.nvrtcCompileProgram(program, len(flags), flags):
-                log = self._get("ProgramLog", program).decode()
+            code = library.nvrtcCreateProgram(byref(program), text, name, 0, None, None)
+            code = code or library.nvrtcCompileProgram(program, len(flags), flags)
+            if not code:
+                code, made = self._get("CUBIN" if target.startswith("sm_") else "PTX", program)
+            if code:
+                log = self._get("ProgramLog", program)[1].decode()
                 lines = [line for line in log.splitlines() if "error" in line]
-                why = lines[0] if lines else "no reason given"
+                why = lines[0] if lines else library.nvrtcGetErrorString(code).decode()
                 raise NoCompiler(f"{source.name} cannot be compiled by {self.version}: {why}")
-            return self._get("CUBIN" if target.startswith("sm_") else "PTX", program)
+            return made
         finally:
             library.nvrtcDestroyProgram(byref(program))
 
-    def _get(self, what: str, program: c_void_p) -> bytes:
+    def _get(self, what: str, program: c_void_p) -> tuple[int, bytes]:
         size = c_size_t()
-        getattr(self._library, f"nvrtcGet{what}Size")(program, byref(size))
+        code: int = getattr(self._library, f"nvrtcGet{what}Size")(program, byref(size))
         content = ctypes.create_string_buffer(size.value)
-        getattr(self._library, f"nvrtcGet{what}")(program, content)
-        return content.raw
+        code = code or getattr(self._library, f"nvrtcGet{what}")(program, content)
+        return code, content.raw
 
 
 class Kernels:
@@ -116,11 +125,13 @@ class Kernels:
                 f"{torch.cuda.get_device_name(device)} has {major}.{minor}"
             )
         image = compiled(source, 10 * major + minor)
-        self._device, self._driver = device, ctypes.CDLL("libcuda.so.1")
+        self._source, self._device = source, device
+        self._driver = ctypes.CDLL("libcuda.so.1")
         self._functions: dict[str, c_void_p] = {}
         self._context, self._module = c_void_p(), c_void_p()
         number = c_int()
         with torch.cuda.device(device):
+            self._call("cuInit", c_uint(0))
             self._call("cuDeviceGet", byref(number), c_int(device.index))
             # PyTorch's own
             self._call("cuDevicePrimaryCtxRetain", byref(self._context), number)
@@ -133,16 +144,23 @@ class Kernels:
         """Start kernel NAME with BLOCKS blocks of so many THREADS, on PyTorch's current stream.
 
         ARGUMENTS are ctypes values, one for each parameter. SHARED is how many bytes of dynamic
-        shared memory a block has, always the same of a kernel.
+        shared memory a block has, always the same of a kernel. `LaunchError`, in a sentence, if the
+        driver refuses.
         """
         pointers = (c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
         one = c_uint(1)
-        with torch.cuda.device(self._device):
-            self._call("cuCtxSetCurrent", self._context)  # autograd has threads of its own
-            stream = c_void_p(torch.cuda.current_stream().cuda_stream)
-            size = (c_uint(blocks), one, one, c_uint(threads), one, one, c_uint(shared))
-            function = self._function(name, shared)
-            self._call("cuLaunchKernel", function, *size, stream, pointers, None)
+        size = (c_uint(blocks), one, one, c_uint(threads), one, one, c_uint(shared))
+        try:
+            with torch.cuda.device(self._device):
+                self._call("cuCtxSetCurrent", self._context)  # autograd has threads of its own
+                stream = c_void_p(torch.cuda.current_stream().cuda_stream)
+                function = self._function(name, shared)
+                self._call("cuLaunchKernel", function, *size, stream, pointers, None)
+        except RuntimeError as error:
+            raise LaunchError(
+                f"{name} of {self._source.name} cannot be started on GPU {self._device.index} "
+                f"({error})"
+            ) from error
 
     def _function(self, name: str, shared: int) -> c_void_p:
         if name not in self._functions:
@@ -167,7 +185,7 @@ def load(name: str, index: int) -> Kernels:
     """The kernels of NAME.cu on GPU INDEX. `NoCompiler`, in a sentence, if they cannot be made."""
     try:
         return Kernels(Path(__file__).with_name(f"{name}.cu"), torch.device("cuda", index))
-    except RuntimeError as error:  # such as a driver that is older than the compiler
+    except (OSError, RuntimeError) as error:  # such as a driver that is older than the compiler
         raise NoCompiler(f"{name}.cu cannot be loaded on GPU {index} ({error})") from error
 
 

@@ -1,6 +1,7 @@
 // pixelcnn.h for a CPU: each thread is a team of its own, and draws one group of images at a time.
 
 #include "pixelcnn.h"
+#include "vector.h"
 
 #include <algorithm>
 #include <atomic>
@@ -9,85 +10,12 @@
 #include <thread>
 #include <vector>
 
-#if defined(__AVX2__) && defined(__FMA__)
-#include <immintrin.h>
-#endif
-
 namespace corelab {
 namespace {
 
-// ---- vectors: as many numbers as the widest register holds --------------------------------------
+constexpr int32 TALL = 6, BROAD = Vector<float>::WIDTH == 8 ? 2 : 4;  // sums of a tile: 24, or 12
 
-template <class T> struct Vector;
-
-#if defined(__AVX512F__)
-template <> struct Vector<float> {
-    static constexpr int32 WIDTH = 16;
-    __m512 v;
-    static Vector load(const float* p) { return {_mm512_loadu_ps(p)}; }
-    static Vector all(float x) { return {_mm512_set1_ps(x)}; }
-    void store(float* p) const { _mm512_storeu_ps(p, v); }
-    Vector operator+(Vector b) const { return {_mm512_add_ps(v, b.v)}; }
-    void add_product(Vector a, Vector b) { v = _mm512_fmadd_ps(a.v, b.v, v); }
-};
-template <> struct Vector<double> {
-    static constexpr int32 WIDTH = 8;
-    __m512d v;
-    static Vector load(const double* p) { return {_mm512_loadu_pd(p)}; }
-    static Vector all(double x) { return {_mm512_set1_pd(x)}; }
-    void store(double* p) const { _mm512_storeu_pd(p, v); }
-    Vector operator+(Vector b) const { return {_mm512_add_pd(v, b.v)}; }
-    void add_product(Vector a, Vector b) { v = _mm512_fmadd_pd(a.v, b.v, v); }
-};
-constexpr int32 TALL = 6, BROAD = 4;  // accumulators of a tile: 24 of 32 registers
-#elif defined(__AVX2__) && defined(__FMA__)
-template <> struct Vector<float> {
-    static constexpr int32 WIDTH = 8;
-    __m256 v;
-    static Vector load(const float* p) { return {_mm256_loadu_ps(p)}; }
-    static Vector all(float x) { return {_mm256_set1_ps(x)}; }
-    void store(float* p) const { _mm256_storeu_ps(p, v); }
-    Vector operator+(Vector b) const { return {_mm256_add_ps(v, b.v)}; }
-    void add_product(Vector a, Vector b) { v = _mm256_fmadd_ps(a.v, b.v, v); }
-};
-template <> struct Vector<double> {
-    static constexpr int32 WIDTH = 4;
-    __m256d v;
-    static Vector load(const double* p) { return {_mm256_loadu_pd(p)}; }
-    static Vector all(double x) { return {_mm256_set1_pd(x)}; }
-    void store(double* p) const { _mm256_storeu_pd(p, v); }
-    Vector operator+(Vector b) const { return {_mm256_add_pd(v, b.v)}; }
-    void add_product(Vector a, Vector b) { v = _mm256_fmadd_pd(a.v, b.v, v); }
-};
-constexpr int32 TALL = 6, BROAD = 2;  // 12 of 16
-#else
-template <class T> struct Vector {
-    static constexpr int32 WIDTH = 16 / sizeof(T);
-    T v[WIDTH];
-    static Vector load(const T* p) {
-        Vector y;
-        for (int32 i = 0; i < WIDTH; ++i) y.v[i] = p[i];
-        return y;
-    }
-    static Vector all(T x) {
-        Vector y;
-        for (T& e : y.v) e = x;
-        return y;
-    }
-    void store(T* p) const {
-        for (int32 i = 0; i < WIDTH; ++i) p[i] = v[i];
-    }
-    Vector operator+(Vector b) const {
-        for (int32 i = 0; i < WIDTH; ++i) b.v[i] = v[i] + b.v[i];
-        return b;
-    }
-    void add_product(Vector a, Vector b) {
-        for (int32 i = 0; i < WIDTH; ++i) v[i] = fma(a.v[i], b.v[i], v[i]);
-    }
-};
-constexpr int32 TALL = 6, BROAD = 4;
-#endif
-
+// One number, where there is not a vector of them.
 template <class T> struct Scalar {
     static constexpr int32 WIDTH = 1;
     T v;
@@ -100,7 +28,6 @@ template <class T> struct Scalar {
 
 // ---- matrix products ----------------------------------------------------------------------------
 
-constexpr int32 AHEAD = 1024;  // numbers
 constexpr int32 DEPTH = 64;  // terms that are added at once: their weights stay in the first cache
 
 // The part of a product in M rows, from column N on, for terms FROM to TO. The loops over rows are
@@ -136,9 +63,6 @@ void tile(const Product<T>& p, int32 place, int32 n, int32 from, int32 to) {
     for (int32 k = from; k < to; ++k, w += p.n) {
         V b[N];
         for (int32 j = 0; j < N; ++j) b[j] = V::load(w + j * V::WIDTH);
-        if constexpr (M == 1) {  // little else is done meanwhile; behind the end is what comes next
-            for (int32 j = 0; j < N; ++j) __builtin_prefetch(w + AHEAD + j * V::WIDTH);
-        }
         if constexpr (M == TALL) __builtin_prefetch(next + (k - from) * p.n);
 #pragma GCC unroll 8
         for (int32 m = 0; m < M; ++m) {

@@ -26,8 +26,8 @@ _SHADES = 256
 """Levels of a mixture of logistics."""
 _BLOCK = 256
 """Threads that draw an image on a GPU, `THREADS` in pixelcnn.cu."""
-_MOST = 2**31 - 1
-"""Numbers in the memory of images that are drawn together."""
+_MOST = 2**31 - _BLOCK
+"""Numbers in the memory of a block, all of which it counts through in 32 bits."""
 _TOO_LARGE = "there is not enough memory to draw images of this size from this network"
 
 
@@ -110,12 +110,19 @@ def sample(
 
     `ConfigError` if a tensor or a number does not fit, `DivergedError` if a sub-pixel has no
     distribution because the network's output is not finite, `NoCompiler` if this cannot be built.
+    On a GPU, looking for that waits for the images, so while a CUDA graph is captured such an image
+    is -1 everywhere instead.
     """
-    _check_places(uniforms, {"weights": weights, "context": context})  # before PyTorch's dispatcher
+    others = {"weights": weights, "context": context}
+    if prefix is not None:
+        others["prefix"] = prefix
+    _check_places(uniforms, others)  # before PyTorch's dispatcher
     symbols = torch.zeros(uniforms.shape, dtype=torch.int64, device=uniforms.device)
     given = 0
     if prefix is not None:
         n, C, H, W = symbols.shape
+        whole = not (prefix.is_floating_point() or prefix.is_complex())
+        _fits("the data type of the prefix", prefix.dtype, whole, "one of integers")
         fit = prefix.ndim == 4 and prefix.shape[2] <= H
         fit = fit and prefix.shape == (n, C, prefix.shape[2], W)
         what = f"({n}, {C}, rows, {W}) with at most {H} rows"
@@ -125,6 +132,8 @@ def sample(
     operands = (weights, context, uniforms, symbols, given, temperature, top_k)
     drawn: Tensor
     drawn, failed = torch.ops.corelab.pixelcnn_sample(list(astuple(sizes)), *operands)
+    if drawn.is_cuda and torch.cuda.is_current_stream_capturing():
+        return drawn.masked_fill(failed.ne(0)[:, None, None, None], -1)
     if failed.any():
         image = int(failed.ne(0).nonzero()[0])
         place, c = divmod(int(failed[image]) - 1, sizes.channels)
@@ -143,7 +152,7 @@ def missing(device: torch.device) -> str:
         if device.type == "cpu":
             _twin()
         elif device.type == "cuda":
-            nvidia.load("pixelcnn", torch.zeros((), device=device).get_device())
+            _kernels(torch.zeros((), device=device).device)
         else:
             return f"there is no kernel for the device {device}"
     except build.NoCompiler as reason:
@@ -192,22 +201,28 @@ def _on_gpu(
         sizes, weights, context, uniforms, symbols, given, temperature, top_k, None
     )
     bits = 32 if uniforms.dtype == torch.float32 else 64
-    device = uniforms.get_device()
-    size = _workspace(tuple(sizes), bits, device)
+    size = _workspace(tuple(sizes), bits, uniforms.device)
     blocks = len(uniforms)
     if blocks:
-        workspace = uniforms.new_empty(blocks, size)
-        kernels = nvidia.load("pixelcnn", device)
+        try:
+            workspace = uniforms.new_empty(blocks, size)
+        except torch.OutOfMemoryError as error:
+            raise StorageError(_TOO_LARGE) from error
+        kernels = _kernels(uniforms.device)
         pointer = c_void_p(workspace.data_ptr())
         kernels.launch(f"pixelcnn_sample{bits}", blocks, _BLOCK, task, pointer, c_int64(size))
     return drawn, failed
 
 
+def _kernels(device: torch.device) -> nvidia.Kernels:
+    return nvidia.load("pixelcnn", device.index)
+
+
 @cache
-def _workspace(sizes: tuple[int, ...], bits: int, device: int) -> int:
-    """Numbers of memory that a block needs on GPU DEVICE, which says it itself."""
-    size = torch.zeros((), dtype=torch.int64, device=f"cuda:{device}")
-    kernels = nvidia.load("pixelcnn", device)
+def _workspace(sizes: tuple[int, ...], bits: int, device: torch.device) -> int:
+    """Numbers of memory that a block needs on the GPU DEVICE, which says it itself."""
+    size = torch.zeros((), dtype=torch.int64, device=device)
+    kernels = _kernels(device)
     kernels.launch(f"pixelcnn_workspace{bits}", 1, 1, _Network(*sizes), c_void_p(size.data_ptr()))
     if (numbers := int(size)) > _MOST:
         raise StorageError(_TOO_LARGE)
@@ -319,13 +334,22 @@ def _check(
     _fits("the number of given rows", given, 0 <= given <= net.height, f"0 to {net.height}")
     _fits("the temperature", temperature, 0 < temperature < float("inf"), "positive")
     _fits("top_k", top_k, top_k >= 0, "zero or positive")
-    if given and not (symbols.is_cuda and torch.cuda.is_current_stream_capturing()):
+    if not n or (symbols.is_cuda and torch.cuda.is_current_stream_capturing()):
+        return
+    low, high = (float(value) for value in uniforms.aminmax())  # NaN, if one is
+    drawn = low >= 0 and high < 1
+    _fits("a uniform", low if low < 0 else high, drawn, "at least 0 and less than 1")
+    if given:
         least, most = (int(value) for value in symbols[:, :, :given].aminmax())
         known = least >= 0 and most < net.levels
         _fits("a given symbol", least if least < 0 else most, known, f"from 0 to {net.levels - 1}")
 
 
 def _check_places(uniforms: Tensor, others: dict[str, Tensor]) -> None:
+    shape = tuple(uniforms.shape)
+    _fits("the shape of the uniforms", shape, len(shape) == 4, "that of images, (N, C, H, W)")
+    known = uniforms.device.type in ("cpu", "cuda")
+    _fits("the device of the uniforms", uniforms.device, known, "a CPU or a CUDA GPU")
     for name, tensor in {"uniforms": uniforms, **others}.items():
         dense = tensor.layout == torch.strided
         _fits(f"the layout of the {name}", tensor.layout, dense, torch.strided)

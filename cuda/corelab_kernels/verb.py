@@ -13,7 +13,12 @@ from corelab_kernels import build, nvidia
 from corelab_kernels.build import NoCompiler
 
 _FOLDER = Path(__file__).parent
-_FLAGS = {"connection": (), "pixelcnn": build.exact(), "sampling": build.exact()}
+_FLAGS = {
+    "connection": (),
+    "perceptron": build.exact(),
+    "pixelcnn": build.exact(),
+    "sampling": build.exact(),
+}
 """What is compiled for the processor, and with which flags."""
 _ON_GPU = ("pixelcnn", "sampling")
 

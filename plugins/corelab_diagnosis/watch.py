@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import torch
 from corelab_nets.arrays import ArrayPerceptrons
+from corelab_nets.compiled import CompiledPerceptrons
 from corelab_nets.perceptron import Perceptrons
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
@@ -86,6 +87,8 @@ class Watch:
             (Perceptrons, "pull", self._pull),
             (ArrayPerceptrons, "trace", self._trace_arrays),
             (ArrayPerceptrons, "pull", self._pull_arrays),
+            (CompiledPerceptrons, "trace", self._trace_arrays),
+            (CompiledPerceptrons, "pull", self._pull_arrays),
         ):
             wrapped = wrapper(getattr(owner, method))
             self._stack.enter_context(patch.object(owner, method, wrapped))
@@ -169,7 +172,7 @@ class Watch:
         return trace
 
     def _trace_arrays(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def trace(fast: ArrayPerceptrons, x: Any) -> Any:
+        def trace(fast: ArrayPerceptrons | CompiledPerceptrons, x: Any) -> Any:
             if not self._full:
                 began, before = time.process_time(), self.seconds
                 with torch.no_grad():
@@ -188,7 +191,7 @@ class Watch:
         return pull
 
     def _pull_arrays(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def pull(fast: ArrayPerceptrons, *args: Any) -> Any:
+        def pull(fast: ArrayPerceptrons | CompiledPerceptrons, *args: Any) -> Any:
             flat = original(fast, *args)
             self._pulled(fast.net, flat)
             return flat

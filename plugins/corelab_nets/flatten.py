@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,8 @@ from corelab_nets.trees import Tree
 
 class Flatten:
     """From observations of SPACE to vectors [..., size]: Discrete and MultiDiscrete as one-hot,
-    vectors as they are, and Dicts and Tuples of these one after the other.
+    vectors as they are, boards and other arrays of two dimensions in a row, and Dicts and Tuples of
+    these one after the other.
 
     `PluginError` for spaces with images and whatever else this does not fit, naming OF, which reads
     IMAGES by other means or not at all.
@@ -39,12 +41,10 @@ def _size(space: spaces.Space[Any], of: str, images: bool) -> int:
     match space:
         case spaces.Discrete():
             return int(space.n)
-        case spaces.MultiDiscrete() if len(space.shape) == 1:
+        case spaces.MultiDiscrete():
             return int(space.nvec.sum())
-        case spaces.Box(shape=(n,)) | spaces.MultiBinary(shape=(n,)):
-            return int(n)
-        case spaces.Box(shape=()):
-            return 1
+        case spaces.MultiBinary() | spaces.Box() if len(space.shape or ()) <= 2:
+            return math.prod(space.shape or ())
         case spaces.Dict():
             return sum(_size(part, of, images) for part in space.spaces.values())
         case spaces.Tuple():
@@ -64,10 +64,10 @@ def _vectors(space: spaces.Space[Any], observation: Tree, dtype: torch.dtype) ->
             index = observation - int(space.start)
             return [nn.functional.one_hot(index, int(space.n)).to(dtype)]
         case spaces.MultiDiscrete():
-            chosen = (observation - torch.from_numpy(space.start).to(observation)).unbind(-1)
+            chosen = _in_rows(observation - torch.from_numpy(space.start).to(observation), space)
             return [
                 nn.functional.one_hot(index, int(n)).to(dtype)
-                for index, n in zip(chosen, space.nvec, strict=True)
+                for index, n in zip(chosen.unbind(-1), space.nvec.ravel(), strict=True)
             ]
         case spaces.Dict():
             return [
@@ -81,4 +81,10 @@ def _vectors(space: spaces.Space[Any], observation: Tree, dtype: torch.dtype) ->
                 for part, value in zip(space.spaces, observation, strict=True)
                 for vector in _vectors(part, value, dtype)
             ]
-    return [(observation if space.shape else observation.unsqueeze(-1)).to(dtype)]
+    return [_in_rows(observation, space).to(dtype)]
+
+
+def _in_rows(observation: Tensor, space: spaces.Space[Any]) -> Tensor:
+    """OBSERVATION [..., *shape] of SPACE as [..., product of the shape]."""
+    dimensions = len(space.shape or ())
+    return observation.flatten(-dimensions) if dimensions else observation.unsqueeze(-1)

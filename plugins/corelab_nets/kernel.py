@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import chain
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,8 +13,22 @@ from corelab_kernels import pixelcnn
 from corelab_kernels.pixelcnn import ALIGN, Sizes
 from torch import Tensor, nn
 
+from corelab import ConfigError, Context
 from corelab_nets import gated, plusplus
-from corelab_nets.autoregressive import Autoregressive, Head, below_one
+from corelab_nets.autoregressive import (
+    Autoregressive,
+    Head,
+    Levels,
+    below_one,
+    categorical,
+    sample,
+    sample_naively,
+)
+
+Sampler = Literal["auto", "naive", "cached", "kernel"]
+"""How symbols are drawn: with a pass of the network for each of them (naive), by computing only
+what is new (cached), by compiled code that does the same (kernel), or by that if there is some, and
+else cached (auto)."""
 
 
 def unknown(net: Autoregressive) -> str:
@@ -26,6 +41,40 @@ def unknown(net: Autoregressive) -> str:
 def missing(net: Autoregressive) -> str:
     """Why no kernel draws from NET on its device; "" if one does, which is then built."""
     return unknown(net) or pixelcnn.missing(net.background.device)
+
+
+class Samplers:
+    """Finds what draws from a network, and says once, in CONTEXT, why no kernel draws its WHAT."""
+
+    def __init__(self, context: Context, what: str) -> None:
+        self._context, self._what, self._told = context, what, False
+
+    def __call__(
+        self,
+        sampler: Sampler,
+        net: Autoregressive,
+        *,
+        components: int = 0,
+        offset: Tensor | None = None,
+        levels: Levels = categorical,
+    ) -> Callable[..., Tensor]:
+        """What is called as `corelab_nets.autoregressive.sample` is, without NET and LEVELS.
+
+        COMPONENTS and OFFSET tell a `Kernel` what LEVELS tells the others. `ConfigError` if the
+        SAMPLER is kernel and there is none.
+        """
+        if sampler == "naive":
+            return partial(sample_naively, net, levels=levels)
+        if sampler != "cached":
+            reason = missing(net)
+            if not reason:
+                return Kernel(net, components, offset)
+            if sampler == "kernel":
+                raise ConfigError(f"--sampler is kernel, but {reason}; cached always works")
+            if not unknown(net) and not self._told:
+                self._context.say(f"{reason}; {self._what} are drawn by PyTorch, more slowly")
+                self._told = True
+        return partial(sample, net, levels=levels)
 
 
 class Kernel:
@@ -53,11 +102,49 @@ class Kernel:
         temperature: float = 1.0,
         top_k: int = 0,
     ) -> Tensor:
-        """Symbols int64 [N, C, H, W] from UNIFORMS, [N, C, H, W] in [0, 1)."""
-        context = self._net.context(labels, condition).movedim(1, -1).contiguous()
+        """Symbols int64 [N, C, H, W] from UNIFORMS, [N, C, H, W] in [0, 1).
+
+        LABELS are int64 [N], CONDITION float [N, condition, H, W]: as the network was made for.
+        `ConfigError` if they are not, and what `corelab_kernels.pixelcnn.sample` raises.
+        """
+        _check(self._net, len(uniforms), labels, condition)
+        with torch.autocast(self._weights.device.type, enabled=False):  # as `sample` does
+            context = self._net.context(labels, condition).movedim(1, -1).contiguous()
         u = below_one(uniforms.to(context))
         sizes, weights = self._sizes, self._weights
         return pixelcnn.sample(sizes, weights, context, u, prefix, temperature, top_k)
+
+
+def _check(net: Autoregressive, n: int, labels: Tensor | None, condition: Tensor | None) -> None:
+    device = net.background.device
+    if net.place is not None:
+        shape = n, net.place.in_channels, *net.shape[1:]
+        _check_told("maps of the condition", condition, shape, net.background.dtype, device)
+    if net.label is not None:
+        _check_told("labels", labels, (n,), torch.int64, device)
+        if not n or (device.type == "cuda" and torch.cuda.is_current_stream_capturing()):
+            return
+        classes = net.label.num_embeddings
+        least, most = (int(label) for label in cast(Tensor, labels).aminmax())
+        if least < 0 or most >= classes:
+            wrong = least if least < 0 else most
+            raise ConfigError(f"there is a label {wrong}; they must be from 0 to {classes - 1}")
+
+
+def _check_told(
+    name: str,
+    given: Tensor | None,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    device: torch.device,
+) -> None:
+    if given is None:
+        raise ConfigError(f"this network needs {name}")
+    if (given.shape, given.dtype, given.device) != (shape, dtype, device):
+        raise ConfigError(
+            f"the {name} are {given.dtype} {list(given.shape)} on {given.device}; they must be "
+            f"{dtype} {list(shape)} on {device}"
+        )
 
 
 @torch.no_grad()

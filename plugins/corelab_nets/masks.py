@@ -1,12 +1,14 @@
 """Which actions are allowed, where an environment says so.
 
 It does by a Dict of observations with the key "action_mask", a vector of 0 and 1 over its Discrete
-actions, as PettingZoo's classic games do. The mask is no observation: networks see the rest, and
-that plainly if it is the one key "observation".
+actions, as PettingZoo's classic games do, or over those of all choices of a MultiDiscrete space.
+The mask is no observation: networks see the rest, and that plainly if it is the one key
+"observation".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -35,17 +37,31 @@ def has_mask(space: spaces.Space[Any]) -> bool:
     return isinstance(space, spaces.Dict) and KEY in space.spaces
 
 
-def check_mask(space: spaces.Space[Any], actions: spaces.Space[Any], of: str) -> None:
-    """`PluginError`, naming OF, if the mask in SPACE, if it has one, does not fit ACTIONS."""
+def check_mask(
+    space: spaces.Space[Any], actions: spaces.Space[Any], of: str, several: bool = False
+) -> None:
+    """`PluginError`, naming OF, if the mask in SPACE, if it has one, does not fit ACTIONS: Discrete
+    ones or, if SEVERAL choices fit, too, MultiDiscrete ones, over which masks stand side by side.
+    """
     if not has_mask(space):
         return
     assert isinstance(space, spaces.Dict)
     n = int(actions.n) if isinstance(actions, spaces.Discrete) else None
+    if several and isinstance(actions, spaces.MultiDiscrete):
+        n = int(actions.nvec.sum())
     if space[KEY].shape != (n,):
+        choices = ", or of each choice of MultiDiscrete ones, side by side" if several else ""
         raise PluginError(
             f"{of} shows an action_mask {space[KEY]} over actions {actions}; "
-            "what fits is a vector with a 0 or 1 for each of n Discrete actions"
+            f"what fits is a vector with a 0 or 1 for each of n Discrete actions{choices}"
         )
+
+
+def choices_of(actions: spaces.Space[Any]) -> list[int]:
+    """Where in a mask over ACTIONS the choices begin: one, or several of a MultiDiscrete space."""
+    if isinstance(actions, spaces.MultiDiscrete):
+        return [0, *np.cumsum(actions.nvec.ravel())[:-1].tolist()]
+    return [0]
 
 
 def split_mask(observation: Any) -> tuple[Any, NDArray[np.bool_]]:
@@ -55,15 +71,27 @@ def split_mask(observation: Any) -> tuple[Any, NDArray[np.bool_]]:
     return seen, np.array(observation[KEY], np.bool_)
 
 
-def refuse_empty(mask: NDArray[np.bool_], over: NDArray[np.bool_], of: str, step: int) -> None:
-    """`DataError` if MASK [N, n] allows nothing to a copy whose episode is not OVER [N].
+def refuse_empty(
+    mask: NDArray[np.bool_],
+    over: NDArray[np.bool_],
+    of: str,
+    step: int,
+    first: int = 0,
+    choices: Sequence[int] = (0,),
+) -> None:
+    """`DataError` if MASK [N, n] allows nothing to a copy whose episode is not OVER [N], in one of
+    the CHOICES that begin there; copies are counted from FIRST on.
 
     Where it is over, anything will do, so all actions are allowed there, in place.
     """
     mask[over] = True
-    if not mask.any(1).all():
-        copy = int(mask.any(1).argmin())
-        raise DataError(f"{of}: copy {copy} allows no action at step {step}; its mask is all zeros")
+    allows = np.logical_or.reduceat(mask, choices, 1).all(1)
+    if not allows.all():
+        copy = first + int(allows.argmin())
+        where = "" if len(choices) == 1 else " for one of the choices"
+        raise DataError(
+            f"{of}: copy {copy} allows no action at step {step}; its mask is all zeros{where}"
+        )
 
 
 def masked(logits: Array, mask: Array | None) -> Array:

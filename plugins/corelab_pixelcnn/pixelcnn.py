@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, SupportsFloat
 
@@ -30,8 +29,8 @@ from corelab_generative.pictures import read, show
 from corelab_generative.quality import compare
 from corelab_kernels.philox import uniforms
 from corelab_media import Images
-from corelab_nets.autoregressive import Autoregressive, sample, sample_naively
-from corelab_nets.kernel import Kernel, missing, unknown
+from corelab_nets.autoregressive import Autoregressive
+from corelab_nets.kernel import Sampler, Samplers
 from torch import Tensor, nn
 
 from corelab import ConfigError, Context, Saved, Split, UpdateConfig, require
@@ -44,9 +43,6 @@ _VALIDATION = 1000
 """Images that an evaluation looks at while training goes on, if it is not told how many."""
 _COMPLETED = 8
 """Images of which the lower half is completed in an evaluation."""
-
-Sampler = Literal["auto", "naive", "cached", "kernel"]
-"""How images are drawn, see `PixelCNN.sample`."""
 
 
 class NLL(nn.Module):
@@ -148,7 +144,7 @@ class PixelCNN(Saved):
         self.updater = context.updater(NLL(self.net, likelihood), optimizer)
         self.progress = 0
         self._order = context.seed_for("order", shared=True)
-        self._told = False
+        self._samplers = Samplers(context, "images")
 
     def _likelihood(self) -> SymbolLikelihood:
         if self.config.likelihood == "mixture":
@@ -278,7 +274,9 @@ class PixelCNN(Saved):
         drawn = []
         with self.updater.at_rest() as module:
             net = copy.deepcopy(module.net).double() if float64 else module.net
-            draw = self._sampler(sampler, net, module.likelihood)
+            law = module.likelihood
+            told = {"components": law.components, "offset": law.offset, "levels": law.levels}
+            draw = self._samplers(sampler, net, **told)
             for i in range(0, n, _BATCH):
                 part = slice(i, i + _BATCH)
                 symbols = draw(
@@ -289,22 +287,6 @@ class PixelCNN(Saved):
                 )
                 drawn.append(self._image(symbols))
         return torch.cat(drawn)
-
-    def _sampler(
-        self, sampler: Sampler, net: Autoregressive, likelihood: SymbolLikelihood
-    ) -> Callable[..., Tensor]:
-        if sampler == "naive":
-            return partial(sample_naively, net, levels=likelihood.levels)
-        if sampler != "cached":
-            reason = missing(net)
-            if not reason:
-                return Kernel(net, likelihood.components, likelihood.offset)
-            if sampler == "kernel":
-                raise ConfigError(f"--sampler is kernel, but {reason}; cached always works")
-            if not unknown(net) and not self._told:
-                self.context.say(f"{reason}; images are drawn by PyTorch, more slowly")
-                self._told = True
-        return partial(sample, net, levels=likelihood.levels)
 
     def _observe(
         self, data: ImageSplit, indices: Tensor, generator: torch.Generator

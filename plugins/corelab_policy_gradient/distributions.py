@@ -22,6 +22,8 @@ from corelab import PluginError
 
 Pull = Callable[[Array, Array | None], Array]
 """From dL/d(log π(a|s)) and dL/d(entropy), both [B] (None: it plays no part), to dL/dp."""
+_FEW = 8
+"""So many terms NumPy adds in an order that depends on where they lie."""
 
 
 class Distribution(Protocol):
@@ -73,7 +75,10 @@ class Categorical:
 
     def likelihood(self, p: Array, actions: Array) -> tuple[Array, Array, Pull]:
         """Log π(a|s) of ACTIONS [B] and the entropy of π(·|s), both [B]; and how to go back."""
-        log_p = log_softmax(p.T, 0)  # [n, B]: with few actions, long rows are quicker
+        z = p.T  # [n, B]
+        if isinstance(z, np.ndarray) and len(z) < _FEW:
+            z = np.ascontiguousarray(z)  # with few actions, long rows are quicker
+        log_p = log_softmax(z, 0)
         prob = module_of(p).exp(log_p)
         entropy = -(prob * log_p).sum(0)
         chosen = actions, np.arange(len(p))

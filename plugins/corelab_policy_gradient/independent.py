@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from corelab_nets.arrays import ArrayPerceptrons
+from corelab_nets.compiled import Engine, engine_of
 from corelab_nets.flatten import Flatten
 from corelab_nets.perceptron import Activation, Perceptrons
 from gymnasium import spaces
@@ -37,6 +37,8 @@ class Independent(nn.Module):
         """What stands between two layers."""
         log_std: float = 0.0
         """Logarithm of the standard deviation that continuous actions begin with."""
+        engine: Engine = "arrays"
+        """What computes on a CPU: compiled code is faster, rounds differently, needs a compiler."""
 
     def __init__(
         self, config: Config, observation_space: spaces.Space[Any], action_space: spaces.Space[Any]
@@ -60,7 +62,7 @@ class Independent(nn.Module):
             activation=config.activation,
             gain=(0.01,) * A + (1.0,) * A,
         )
-        self._fast = ArrayPerceptrons(self.nets)
+        self._fast = engine_of(self.nets, config.engine)
         self._outputs = outputs
 
     def forward(self, observations: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -86,7 +88,7 @@ class Independent(nn.Module):
         A, n, log_std = self._agents, self._outputs, self.log_std
 
         def pull(d_policy: NDArray[Any], d_value: NDArray[Any]) -> None:
-            dy = np.zeros_like(y)
+            dy = np.zeros(y.shape, y.dtype)
             dy[agent, place, :n] = d_policy[:, :n]
             dy[A + agent, place, 0] = d_value
             self.nets.flat.grad = self._fast.pull(dy)

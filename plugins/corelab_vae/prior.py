@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from corelab_nets.autoregressive import sample
+from corelab_nets.autoregressive import Autoregressive
 from corelab_nets.gated import Gated
-from corelab_nets.kernel import Kernel, missing
 from torch import Tensor, nn
 
 _EMBED = 32
@@ -63,15 +61,20 @@ class Prior(nn.Module):
         n: int,
         labels: Tensor | None,
         generator: torch.Generator,
+        drawn_from: Callable[[Autoregressive], Callable[..., Tensor]],
         temperature: float = 1.0,
     ) -> list[Tensor]:
-        """N draws, int64 [N, h, w] for each level, with logits divided by TEMPERATURE."""
+        """N draws, int64 [N, h, w] for each level, with logits divided by TEMPERATURE.
+
+        DRAWN_FROM a network is what draws from it, see `corelab_nets.kernel.Samplers`.
+        """
         codes: list[Tensor] = []
         for level, grid in enumerate(self.grids):
             u = torch.rand((n, 1, *grid), generator=generator, device=generator.device)
             condition = self._condition(codes)
             net = cast(Gated, self.nets[level])
-            draw = partial(sample, net) if missing(net) else Kernel(net)
+            draw = drawn_from(net)
+            u = u.to(net.background)
             k = draw(u, labels=labels, condition=condition, temperature=temperature)
             codes.append(k[:, 0])
         return codes

@@ -18,9 +18,11 @@ With two levels of codes it is VQ-VAE-2 (Razavi et al. 2019, arXiv:1906.00446).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, SupportsFloat
 
@@ -32,6 +34,7 @@ from corelab_generative.pictures import levels as to_levels
 from corelab_generative.pictures import scaled, show
 from corelab_generative.quality import compare
 from corelab_media import Images
+from corelab_nets.kernel import Sampler, Samplers
 from torch import Tensor
 
 from corelab import ConfigError, Context, Saved, Split, UpdateConfig, require
@@ -157,6 +160,7 @@ class VQVAE(Saved):
         self._order = context.seed_for("order", shared=True)
         self._coded: list[Coded] = []
         self._codes: list[Tensor] = []
+        self._samplers = Samplers(context, "codes")
 
     def load(self, directory: Path) -> None:
         """Become what was saved in DIRECTORY."""
@@ -267,20 +271,32 @@ class VQVAE(Saved):
         temperature: float = 1.0,
         reconstruct: bool = False,
         interpolate: bool = False,
+        sampler: Sampler = "auto",
+        float64: bool = False,
     ) -> Images:
         """N images decoded from codes of the prior, each pixel at the centre of its p(x|k).
 
         CLASS_ is the name or number of a class, for a conditional prior; "" takes all in turn. A
         TEMPERATURE below 1 makes probable codes more probable. With RECONSTRUCT, the first N images
         of the test split instead, each beside what becomes of it. With INTERPOLATE, rows of 8, N
-        pictures in all, from one test image to another.
+        pictures in all, from one test image to another. SAMPLER draws the codes: "naive" (a pass of
+        the prior for each), "cached" (only what is new), "kernel" (the same, compiled) or "auto":
+        the kernel if there is one, else cached. With FLOAT64 the prior is computed in float64,
+        where all of them draw the same codes.
         """
         require(0 < temperature < math.inf, "--temperature", temperature, "positive")
         if reconstruct and interpolate:
             raise ConfigError("--reconstruct and --interpolate: ask for one at a time")
-        if (reconstruct or interpolate) and (class_ or temperature != 1):
+        chosen = sampler != "auto" or float64
+        if (reconstruct or interpolate) and (class_ or temperature != 1 or chosen):
             mode = "--reconstruct" if reconstruct else "--interpolate"
-            raise ConfigError(f"{mode} draws nothing: leave out --class and --temperature")
+            raise ConfigError(
+                f"{mode} draws nothing: leave out --class, --temperature, --sampler and --float64"
+            )
+        if chosen and self.began is None:
+            raise ConfigError(
+                "--sampler and --float64 are for the prior, which this run has not begun to learn"
+            )
         if interpolate:
             return self._ways(max(1, n // _WAY), seed)
         if reconstruct:
@@ -291,7 +307,8 @@ class VQVAE(Saved):
         else:
             unconditional(class_)
         generator = torch.Generator(self.context.device).manual_seed(seed)
-        return show(self._draw(n, labels, generator, temperature))
+        drawn = self._draw(n, labels, generator, temperature, sampler=sampler, float64=float64)
+        return show(drawn)
 
     def encode(self, images: Tensor) -> Tensor:
         """The vectors before rounding of IMAGES, uint8 [N, C, H, W]: float [N, levels d, h, w].
@@ -333,12 +350,21 @@ class VQVAE(Saved):
         return nats
 
     def _draw(
-        self, n: int, labels: Tensor | None, generator: torch.Generator, temperature: float = 1.0
+        self,
+        n: int,
+        labels: Tensor | None,
+        generator: torch.Generator,
+        temperature: float = 1.0,
+        *,
+        sampler: Sampler = "auto",
+        float64: bool = False,
     ) -> Tensor:
         """N images, uint8 [N, C, H, W], of the classes LABELS [N] if there are any."""
         K, device = self.config.entries, self.context.device
+        drawn_from = partial(self._samplers, sampler)
         pieces = []
-        with self.updater.at_rest() as autoencoder, self.prior_updater.at_rest() as prior:
+        with self.updater.at_rest() as autoencoder, self.prior_updater.at_rest() as module:
+            prior = copy.deepcopy(module).double() if float64 else module
             for rows in torch.split(torch.arange(n), _BATCH):
                 if self.began is None:
                     codes = [
@@ -347,7 +373,7 @@ class VQVAE(Saved):
                     ]
                 else:
                     y = None if labels is None else labels[rows]
-                    codes = prior.sample(len(rows), y, generator, temperature)
+                    codes = prior.sample(len(rows), y, generator, drawn_from, temperature)
                 pieces.append(_centre(autoencoder, codes))
         return torch.cat(pieces)
 

@@ -92,14 +92,23 @@ def test_it_is_usable_in_one_compiled_graph():
         ({"bias": torch.zeros(4)}, r"bias is \[4\]; it must be \[5\]"),
         (
             {"x": torch.zeros(2, 3, 8, 8).half()},
-            "weights are torch.float32 on cpu; .* torch.float16",
+            "the weight is torch.float32 on cpu; .* torch.float16",
         ),
-        ({"weight": torch.zeros(5, 3, 3, 3, device="meta")}, "weights are .* on meta; .* on cpu"),
+        ({"weight": torch.zeros(5, 3, 3, 3, device="meta")}, "the weight is .* on meta; .* on cpu"),
         (
             {"x": torch.zeros(2, 3, 8, 8).long(), "weight": torch.zeros(5, 3, 3, 3).long()},
-            "x is a torch.strided tensor of torch.int64; it must be dense and floating",
+            "x is a torch.strided tensor of torch.int64; it must be dense, of float64",
         ),
         ({"x": torch.zeros(2, 3, 8, 8).to_sparse()}, "x is a torch.sparse_coo tensor"),
+        ({"weight": torch.zeros(5, 3, 3, 3).to_sparse()}, "weight is a torch.sparse_coo tensor"),
+        (
+            {"bias": torch.zeros(5).to_sparse()},
+            "bias is a torch.sparse_coo tensor of torch.float32",
+        ),
+        (
+            {"x": torch.zeros(2, 3, 8, 8).to(torch.float8_e4m3fn)},
+            "x is a .* torch.float8_e4m3fn; it",
+        ),
     ],
 )
 def test_arguments_that_make_no_sense_are_named(change, sentence):

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 from dataclasses import astuple
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from corelab_kernels import build, pixelcnn
+from corelab_kernels import build, nvidia, pixelcnn
 from corelab_nets.gated import Gated
 from corelab_nets.kernel import Kernel, pack
 from corelab_nets.plusplus import PlusPlus
+
+from corelab import DivergedError, StorageError
 
 needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -90,21 +95,151 @@ def test_every_build_draws_the_same_images_from_the_same_numbers(dtype, monkeypa
         assert torch.equal(record, found[i % 2][1])
 
 
-@needs_gpu
-@pytest.mark.parametrize("kind", [Gated, PlusPlus])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_gpu_draws_the_images_of_the_cpu(kind, dtype):
+def network(kind, shades, levels, *, outputs=0, channels=12, **options):
+    """One whose rows are a tile of the GPU's, half of one and a pixel."""
+    shape = (shades, 3, 13)
+    return kind(shape, outputs or levels, levels=levels, layers=2, channels=channels, **options)
+
+
+NETWORKS = {
+    "gated": (partial(network, Gated, 2, 20, classes=3), 0, {}, torch.float32),
+    "gated, larger kernels": (
+        partial(network, Gated, 1, 20, first=3, kernel=5),
+        0,
+        {},
+        torch.float64,
+    ),
+    "plusplus": (partial(network, PlusPlus, 1, 20, channels=11), 0, {"top_k": 5}, torch.float32),
+    "mixture": (partial(network, PlusPlus, 2, 256, outputs=8), 2, {}, torch.float32),
+    "mixture, temperature": (
+        partial(network, PlusPlus, 1, 256, outputs=6),
+        2,
+        {"temperature": 0.7},
+        torch.float64,
+    ),
+}
+"""How to make each, its logistics, what is asked of its draws, and their type."""
+
+
+def made(name):
+    """The network of that name, in its type, and labels for 11 images if it takes some."""
     torch.manual_seed(0)
-    net = kind((2, 9, 8), 40, levels=40, layers=3, channels=20, classes=3).to(dtype)
-    u = torch.rand(11, 2, 9, 8, dtype=dtype)
-    labels = torch.arange(11) % 3
-    for options in ({}, {"temperature": 0.7, "top_k": 5}):
-        images = Kernel(net)(u, labels=labels, **options)
-        kernel = Kernel(net.cuda())
-        drawn = kernel(u.cuda(), labels=labels.cuda(), **options)
-        assert torch.equal(drawn.cpu(), images)
-        parts = [
-            kernel(u[i : i + 3].cuda(), labels=labels[i : i + 3].cuda(), **options) for i in (0, 3)
-        ]
-        assert torch.equal(torch.cat(parts), drawn[:6])
-        net.cpu()
+    make, _, _, dtype = NETWORKS[name]
+    net = make().to(dtype)
+    if net.label is None:
+        return net, None
+    net.label.weight.data.normal_()
+    return net, torch.arange(11) % 3
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_runs_on_a_gpu_draws_the_images_of_a_cpu_thread_by_thread(name, drive, monkeypatch):
+    net, labels = made(name)
+    _, components, drawing, dtype = NETWORKS[name]
+    sizes, weights = pack(net, components, None)
+    labels = labels if labels is None else labels[:3]
+    context = net.context(labels, None).movedim(1, -1).contiguous().detach()
+    u = torch.rand(3, *net.shape, dtype=dtype)
+    prefix = torch.randint(net.levels, u[:, :, :2].shape)
+    images = pixelcnn.sample(sizes, weights, context, u, prefix, **drawing)
+    assert len(images[:, :, 2:].unique()) > 3
+
+    driver = drive(Path(__file__).with_name("pixelcnn_blocks.cpp"))
+    kernels = nvidia.load("pixelcnn", 0)
+
+    def launch(name, blocks, threads, *arguments):
+        given = [driver.parameter_size(name.encode(), i) for i in range(len(arguments) + 1)]
+        assert given == [*map(ctypes.sizeof, arguments), -1]
+        kernels.launch(name, blocks, threads, *arguments)
+
+    monkeypatch.setattr(pixelcnn, "_kernels", lambda device: SimpleNamespace(launch=launch))
+    symbols = torch.zeros_like(u, dtype=torch.int64)
+    symbols[:, :, :2] = prefix
+    given = (2, drawing.get("temperature", 1.0), drawing.get("top_k", 0))
+    drawn, failed = pixelcnn._on_gpu(astuple(sizes), weights, context, u, symbols, *given)
+    assert torch.equal(drawn, images)
+    assert not failed.any()
+
+
+def test_a_gpu_without_memory_for_the_images_is_told(monkeypatch):
+    def none(tensor, *size):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    sizes, weights = pack(Gated((1, 4, 3), 20, levels=20, layers=2, channels=12), 0, None)
+    u, context = torch.rand(3, 1, 4, 3), torch.zeros(1, 1, 1, 96)
+    monkeypatch.setattr(pixelcnn, "_workspace", lambda sizes, bits, device: 9)
+    monkeypatch.setattr(torch.Tensor, "new_empty", none)
+    operands = (weights, context, u, torch.zeros(3, 1, 4, 3, dtype=torch.int64))
+    with pytest.raises(StorageError, match=r"^there is not enough memory to draw images"):
+        pixelcnn._on_gpu(astuple(sizes), *operands, 0, 1.0, 0)
+
+
+# ---- on a GPU ------------------------------------------------------------------------------------
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_gpu_draws_the_images_of_the_cpu(name):
+    net, labels = made(name)
+    _, components, drawing, dtype = NETWORKS[name]
+    u = torch.rand(11, *net.shape, dtype=dtype)
+    told = [{} if labels is None else {"labels": labels[i:]} for i in (0, 4)]
+    kernel = Kernel(net, components)
+    images = kernel(u, **told[0], **drawing)
+    completed = kernel(u[4:], **told[1], **drawing, prefix=images[:7, :, :1])
+    kernel = Kernel(net.cuda(), components)
+    told = [{key: value.cuda() for key, value in each.items()} for each in told]
+    drawn = kernel(u.cuda(), **told[0], **drawing)
+    assert torch.equal(drawn.cpu(), images)
+    part = kernel(u[4:].cuda(), **told[1], **drawing)
+    assert torch.equal(part, drawn[4:])
+    again = kernel(u[4:].cuda(), **told[1], **drawing, prefix=drawn[:7, :, :1])
+    assert torch.equal(again.cpu(), completed)
+
+
+def operands_on_gpu():
+    """Of the operator: 11 images of the network `gated`."""
+    net, labels = made("gated")
+    sizes, weights = pack(net.cuda(), 0, None)
+    context = net.context(labels.cuda(), None).movedim(1, -1).contiguous().detach()
+    u = torch.rand(11, *net.shape).cuda()
+    return list(astuple(sizes)), weights, context, u, torch.zeros_like(u).long(), 0, 1.0, 0
+
+
+@needs_gpu
+def test_pytorch_finds_nothing_wrong_with_the_operator_on_a_gpu():
+    torch.library.opcheck(torch.ops.corelab.pixelcnn_sample.default, operands_on_gpu())
+
+
+@needs_gpu
+def test_a_cuda_graph_draws_anew_from_new_uniforms():
+    net, labels = made("gated")
+    kernel, labels = Kernel(net.cuda()), labels.cuda()
+    u = torch.rand(11, *net.shape).cuda()
+    kernel(u, labels=labels)  # compiles
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        drawn = kernel(u, labels=labels)
+    for _ in range(2):
+        u.copy_(torch.rand(u.shape))
+        graph.replay()
+        assert torch.equal(drawn, kernel(u, labels=labels))
+    net.label.weight.data[1] = torch.nan
+    graph.replay()
+    assert (drawn[labels == 1] == -1).all()
+    assert (drawn[labels != 1] >= 0).all()
+    with pytest.raises(DivergedError, match="image 1 cannot be drawn beyond row 0, column 0, cha"):
+        kernel(u, labels=labels)
+
+
+@needs_gpu
+def test_a_gpu_draws_more_images_than_a_grid_is_high_on_any_stream():
+    torch.manual_seed(0)
+    net = Gated((1, 2, 2), 5, levels=5, layers=1, channels=4, first=3)
+    u = torch.rand(70_000, 1, 2, 2)
+    images = Kernel(net)(u)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        drawn = Kernel(net.cuda())(u.cuda())
+    torch.cuda.synchronize()
+    assert torch.equal(drawn.cpu(), images)

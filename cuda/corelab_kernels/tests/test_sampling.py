@@ -6,9 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -475,9 +473,9 @@ def test_a_sanitizer_would_find_that_a_barrier_is_missing(barrier, tmp_path):
 
 def sanitized(text, sanitizer, folder):
     """What the program TEXT says, built with SANITIZER."""
-    text = text.replace('"../', f'"{SOURCE.parent}/').replace(
-        '"sampling.h"', f'"{SOURCE.parent}/sampling.h"'
-    )
+    text = text.replace('"../', f'"{SOURCE.parent}/')
+    for name in ("sampling.h", "tests/driver.h"):
+        text = text.replace(f'"{Path(name).name}"', f'"{SOURCE.parent}/{name}"')
     (folder / "program.cpp").write_text(text)
     flags = ["-std=c++20", "-O1", "-g", "-pthread", "-ffp-contract=off", "-DPROGRAM"]
     compiler = next(filter(None, map(shutil.which, COMPILERS)))
@@ -488,24 +486,17 @@ def sanitized(text, sanitizer, folder):
 
 
 @needs_compiler
-def test_what_runs_on_a_gpu_gives_the_same_bits_on_a_cpu_thread_by_thread(tmp_path, monkeypatch):
-    here = everything(rows=10)
-    image = build.build(BLOCKS, tmp_path, ("-O1", *build.exact()[1:]))
-    driver = ctypes.CDLL(str(image))
-    monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: driver)
-    monkeypatch.setattr(nvidia, "compiled", lambda source, capability: image)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    monkeypatch.setattr(torch.cuda, "device", nullcontext)
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(cuda_stream=0))
-    kernels = nvidia.Kernels(SOURCE, torch.device("cuda", 0))
+def test_what_runs_on_a_gpu_gives_the_same_bits_on_a_cpu_thread_by_thread(drive, monkeypatch):
+    here, driver = everything(rows=10), drive(BLOCKS)
+    kernels = nvidia.load("sampling", 0)
 
     def launch(name, blocks, *arguments):
+        sizes = [driver.parameter_size(name.encode(), i) for i in range(len(arguments) + 1)]
+        assert sizes == [*map(ctypes.sizeof, arguments), -1]
         kernels.launch(name, blocks, sampling._THREADS, *arguments)
 
     monkeypatch.setattr(sampling, "_compiled", lambda device: launch)
     assert all(map(torch.equal, everything(rows=10), here))
-    with pytest.raises(RuntimeError, match=r"^cuLaunchKernel: named symbol not found$"):
-        kernels.launch("no_such_kernel", 1, 32)
 
 
 # ---- on a GPU ------------------------------------------------------------------------------------
@@ -517,11 +508,36 @@ def test_a_gpu_gives_the_bits_of_the_cpu():
 
 
 @needs_gpu
+def test_a_gpu_has_more_rows_than_a_grid_is_high_on_any_stream():
+    logits, parameters = randn(600_000, 5), mixtures(20_000_000, 1)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        drawn = sample_categorical(logits.cuda(), 3)
+        levels = sample_logistic_mixture(parameters.cuda(), 3)
+    torch.cuda.synchronize()
+    assert torch.equal(drawn.cpu(), sample_categorical(logits, 3))
+    assert torch.equal(levels.cpu(), sample_logistic_mixture(parameters, 3))
+
+
+@needs_gpu
+@pytest.mark.parametrize("i", range(6))
+def test_pytorch_finds_nothing_wrong_with_the_operators_on_a_gpu(i):
+    operator, arguments = calls()[i]
+    there = [
+        each.detach().cuda().requires_grad_(each.requires_grad) if torch.is_tensor(each) else each
+        for each in arguments
+    ]
+    torch.library.opcheck(operator.default, there)
+
+
+@needs_gpu
 def test_a_batch_may_be_divided_among_gpus():
-    logits, parameters = randn(130, 300).cuda(), mixtures(130, 5).cuda()
-    for draw, given in [(sample_categorical, logits), (sample_logistic_mixture, parameters)]:
-        parts = torch.cat([draw(given[:70], 5), draw(given[70:], 5, first=70)])
-        assert torch.equal(parts, draw(given, 5))
+    last = f"cuda:{torch.cuda.device_count() - 1}"  # the same one, if there is no other
+    for draw, given in [
+        (sample_categorical, randn(130, 300)),
+        (sample_logistic_mixture, mixtures(130, 5)),
+    ]:
+        parts = draw(given[:70].to("cuda:0"), 5), draw(given[70:].to(last), 5, first=70)
+        assert torch.equal(torch.cat([part.cpu() for part in parts]), draw(given, 5))
 
 
 @needs_gpu
@@ -543,13 +559,20 @@ def test_a_cuda_graph_draws_anew_from_new_logits():
 
 @needs_gpu
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
-def test_compute_sanitizer_finds_nothing(tool):
+@pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
+@pytest.mark.parametrize(
+    "run",
+    [
+        "from test_sampling import everything; everything('cuda')",
+        "from test_pixelcnn_source import NETWORKS, test_a_gpu_draws_the_images_of_the_cpu as run; "
+        "[run(name) for name in NETWORKS]",
+    ],
+    ids=["sampling", "pixelcnn"],
+)
+def test_compute_sanitizer_finds_nothing(tool, run):
     if not shutil.which("compute-sanitizer"):
         pytest.skip("there is no compute-sanitizer")
-    code = (
-        f"import sys; sys.path[:0] = {sys.path!r}; import test_sampling as t; t.everything('cuda')"
-    )
+    code = f"import sys; sys.path[:0] = {sys.path!r}; {run}"
     command = [
         "compute-sanitizer",
         "--tool",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from corelab_diagnosis.watch import Watch
 from corelab_nets.adam import Adam
 from corelab_nets.arrays import ArrayPerceptrons
+from corelab_nets.compiled import CompiledPerceptrons
 from corelab_nets.perceptron import Perceptrons
 from torch import nn
 from torch.nn.utils import parametrizations
@@ -144,8 +146,18 @@ def test_convolutions_and_parametrised_layers_are_seen():
     assert (conv.rows, linear.rows, linear.updates) == (4 * 64, 4, 3)
 
 
-@pytest.mark.parametrize("arrays", [False, True])
-def test_perceptrons_are_seen_as_layers_of_modules_are(arrays):
+@pytest.mark.parametrize(
+    "engine",
+    [
+        None,
+        ArrayPerceptrons,
+        pytest.param(
+            CompiledPerceptrons,
+            marks=pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler"),
+        ),
+    ],
+)
+def test_perceptrons_are_seen_as_layers_of_modules_are(engine):
     nets = Perceptrons(3, (4,), (2, 1), activation="relu")
     like = net(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
     with torch.no_grad():
@@ -157,8 +169,8 @@ def test_perceptrons_are_seen_as_layers_of_modules_are(arrays):
     dy[1, :, 0] = 2 * like(x).detach()[:, 0] / 64
     optimizer = Adam(nets.parameters())
     with Watch() as watch:
-        if arrays:
-            fast = ArrayPerceptrons(nets)
+        if engine:
+            fast = engine(nets)
             fast.trace(x.numpy())
             nets.flat.grad = fast.pull(dy.numpy())
         else:

@@ -136,7 +136,7 @@ def test_an_output_that_is_not_finite_is_told():
         kernel(u, labels=torch.tensor([0, 0, 0]))
         sentence = "image 1 cannot be drawn beyond row 2, column 0, channel 0: there, the network's"
         with pytest.raises(DivergedError, match=sentence):
-            kernel(u, labels=torch.tensor([0, 1, 0]), prefix=torch.zeros(3, 1, 2, 4))
+            kernel(u, labels=torch.tensor([0, 1, 0]), prefix=torch.zeros(3, 1, 2, 4).int())
 
 
 def test_networks_without_a_kernel_are_named():
@@ -157,6 +157,20 @@ def test_operands_that_do_not_fit_are_named():
     prefix = torch.tensor([0, 1, 6]).view(3, 1, 1, 1).expand(3, 1, 2, 4)
     for call, sentence in [
         (lambda: draw(sizes, weights.float(), context, u), "data type of the weights is torch.f"),
+        (
+            lambda: draw(sizes, weights, context, u + 0.5),
+            "a uniform is 1.* at least 0 and less than",
+        ),
+        (lambda: draw(sizes, weights, context, u * torch.nan), "a uniform is nan; it must be at l"),
+        (
+            lambda: draw(sizes, weights, context, u[0]),
+            r"uniforms is \(1, 5, 4\); it must be that of",
+        ),
+        (lambda: draw(sizes, weights, context, u.to("meta")), "device of the uniforms is meta; it"),
+        (
+            lambda: draw(sizes, weights, context, u, prefix.to_sparse()),
+            "layout of the prefix is torch.sparse_coo; it",
+        ),
         (lambda: draw(sizes, weights, context, u.half()), "data type of the uniforms is torch.fl"),
         (lambda: draw(sizes, weights, context.float(), u), "data type of the context is torch.f"),
         (lambda: draw(sizes, weights.to("meta"), context, u), "device of the weights is meta; i"),
@@ -178,6 +192,7 @@ def test_operands_that_do_not_fit_are_named():
             r"prefix is \(2, 1, 2, 4\); it must",
         ),
         (lambda: draw(sizes, weights, context, u, prefix - 1), "given symbol is -1; it must be"),
+        (lambda: draw(sizes, weights, context, u, prefix / 9), "prefix is torch.float32; it must"),
         (lambda: draw(sizes, weights, context, u, temperature=0.0), "temperature is 0.0; it must"),
         (lambda: draw(sizes, weights, context, u, top_k=-1), "top_k is -1; it must be zero or p"),
         (lambda: draw(replace(sizes, layers=4), weights, context, u), "shape of the context is"),
@@ -185,6 +200,44 @@ def test_operands_that_do_not_fit_are_named():
     ]:
         with pytest.raises(ConfigError, match=sentence):
             call()
+
+
+def test_under_autocast_the_same_images_are_drawn():
+    net = make("gated", (1, 12, 12), levels=37, channels=20, dtype=torch.float32, condition=2)
+    kernel, u, x = Kernel(net), torch.rand(5, 1, 12, 12), 99 * torch.randn(5, 2, 12, 12)
+    images = kernel(u, condition=x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(kernel(u, condition=x), images)
+
+
+def test_labels_and_conditions_that_do_not_fit_are_named():
+    kernel = Kernel(make("gated", classes=3, condition=2))
+    u, y, x = (
+        torch.rand(2, 1, 5, 4).double(),
+        torch.tensor([0, 2]),
+        torch.zeros(2, 2, 5, 4).double(),
+    )
+    assert kernel(u, labels=y, condition=x).shape == u.shape
+    for labels, condition, sentence in [
+        (None, x, "this network needs labels$"),
+        (y, None, "this network needs maps of the condition$"),
+        (y[:1], x, r"labels are torch.int64 \[1\] on cpu; they must be torch.int64 \[2\] on cpu"),
+        (y.float(), x, r"labels are torch.float32 \[2\] on cpu; they must be torch.int64"),
+        (y + 1, x, "there is a label 3; they must be from 0 to 2$"),
+        (y - 1, x, "there is a label -1; they must be from 0 to 2$"),
+        (
+            y,
+            x.float(),
+            r"maps of the condition are torch.float32 \[2, 2, 5, 4\] on cpu; they must be torch.f",
+        ),
+        (
+            y,
+            x.to("meta"),
+            r"maps of the condition are torch.float64 \[2, 2, 5, 4\] on meta; they must be",
+        ),
+    ]:
+        with pytest.raises(ConfigError, match=sentence):
+            kernel(u, labels=labels, condition=condition)
 
 
 def test_images_for_which_there_is_not_enough_memory_are_told():

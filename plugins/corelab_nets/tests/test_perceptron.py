@@ -133,3 +133,11 @@ def test_backward_after_the_weights_have_changed_is_refused():
         net.flat.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.backward()
+
+
+@pytest.mark.parametrize("initial", ["orthogonal", "uniform"])
+def test_where_there_is_nothing_to_see_every_row_gives_the_same(initial):
+    y = Perceptrons(0, (4,), 2, initial=initial)(torch.zeros(3, 0))
+    assert y.shape == (1, 3, 2)
+    assert torch.isfinite(y).all()
+    assert torch.equal(y[:, :1].expand_as(y), y)

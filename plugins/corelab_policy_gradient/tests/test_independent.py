@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from corelab import ConfigError, PluginError
 
 A, D = 3, 5
 VECTORS = spaces.Box(-np.inf, np.inf, (D,), np.float32)
+needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 ACTIONS = [spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float32)]
 
 
@@ -58,8 +61,9 @@ def test_each_row_goes_through_the_networks_of_its_agent(n, actions):
 
 
 @pytest.mark.parametrize("actions", ACTIONS)
-def test_the_fast_passes_are_those_of_autograd(actions):
-    model, seen = model_of(actions).double(), rows(40)
+@pytest.mark.parametrize("engine", ["arrays", pytest.param("compiled", marks=needs_compiler)])
+def test_the_fast_passes_are_those_of_autograd(actions, engine):
+    model, seen = model_of(actions, engine=engine).double(), rows(40)
     assert isinstance(model, FastActorCritic)
     policy, value = model(seen)
     d_policy, d_value = torch.randn_like(policy), torch.randn_like(value)

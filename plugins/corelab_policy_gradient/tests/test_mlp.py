@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import nn
 from corelab import ConfigError, PluginError
 
 VECTOR = spaces.Box(-1, 1, (4,))
+needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 
 
 def test_the_actor_gives_logits_for_discrete_actions_and_the_critic_values():
@@ -61,8 +64,9 @@ def test_actor_and_critic_share_nothing():
 
 
 @pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=str)
-def test_the_passes_on_arrays_are_those_of_autograd(actions):
-    net = MLP(MLP.Config(log_std=-0.5), VECTOR, actions).double()
+@pytest.mark.parametrize("engine", ["arrays", pytest.param("compiled", marks=needs_compiler)])
+def test_the_passes_without_a_graph_are_those_of_autograd(actions, engine):
+    net = MLP(MLP.Config(log_std=-0.5, engine=engine), VECTOR, actions).double()
     nn.init.normal_(net.nets.flat)
     x = torch.randn(7, 4)
     policy, value = net(x)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import functools
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from torch import nn
 from corelab import ConfigError, Context, PluginError
 
 QUICK = PPO.Config(horizon=16, epochs=2, batch_size=16, lr=1e-2)
+needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 
 
 class Scripted:
@@ -229,13 +232,20 @@ class Plain(nn.Module):
         return self.mlp(observations)
 
 
+class Compiled(MLP):
+    """A network whose passes are compiled."""
+
+    def __init__(self, config, *args):
+        super().__init__(replace(config, engine="compiled"), *args)
+
+
 def in_double_precision(algorithm):
     algorithm.net.double()
     algorithm.optimizer = Adam(algorithm.net.parameters(), eps=1e-5)
     return algorithm
 
 
-@pytest.mark.parametrize("model", [MLP, Plain])
+@pytest.mark.parametrize("model", [MLP, Plain, pytest.param(Compiled, marks=needs_compiler)])
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-9, 9, (2,))], ids=str)
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("clip_value", [True, False])
@@ -337,19 +347,20 @@ def test_step_size_and_clip_range_fall_in_a_straight_line(annealed, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("name", "config"),
+    ("name", "config", "model"),
     [
-        ("CartPole-v1", QUICK),
-        ("Pendulum-v1", QUICK),
-        ("FrozenLake-v1", PPO.Config(horizon=8, epochs=2, batch_size=32, anneal_lr=True)),
+        ("CartPole-v1", QUICK, MLP),
+        pytest.param("CartPole-v1", QUICK, Compiled, marks=needs_compiler),
+        ("Pendulum-v1", QUICK, MLP),
+        ("FrozenLake-v1", PPO.Config(horizon=8, epochs=2, batch_size=32, anneal_lr=True), MLP),
     ],
 )
-def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, config, resumed):
+def test_an_interrupted_run_ends_with_the_weights_of_one_that_was_not(name, config, model, resumed):
     task = gymnasium_task(name, num_envs=4, max_episode_steps=16)
 
     def begin():
         context = context_of(steps=1500, seed=3)
-        return ppo_on(task, config, context), context
+        return ppo_on(task, config, context, model), context
 
     uninterrupted, _ = begin()
     expected, ends = [], []

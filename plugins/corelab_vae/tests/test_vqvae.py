@@ -222,6 +222,36 @@ def test_a_cold_prior_draws_the_same_picture_again_and_again():
         vqvae.sample(1, temperature=0)
 
 
+def test_where_nothing_is_compiled_pytorch_draws_the_codes_and_says_so_once(monkeypatch):
+    said, vqvae = [], make(task=Colours())
+    vqvae.context.say = said.append
+    monkeypatch.setattr("corelab_kernels.pixelcnn.missing", lambda device: "g++ is not here")
+    vqvae.sample(2)
+    assert said == []  # in the first phase, codes are drawn from no network
+    trace(vqvae, 8)
+    cached = vqvae.sample(2, sampler="cached").pixels
+    for _ in range(2):
+        assert np.array_equal(vqvae.sample(2).pixels, cached)
+    assert said == ["g++ is not here; codes are drawn by PyTorch, more slowly"]
+    with pytest.raises(ConfigError, match="--sampler is kernel, but g\\+\\+ is not here; cached"):
+        vqvae.sample(2, sampler="kernel")
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+def test_in_float64_every_sampler_draws_the_same_codes(levels):
+    vqvae = make(levels=levels)
+    with pytest.raises(ConfigError, match="for the prior, which this run has not begun to learn"):
+        vqvae.sample(2, float64=True)
+    trace(vqvae, 8)
+    drawn = [
+        vqvae.sample(6, sampler=sampler, float64=True).pixels
+        for sampler in ("naive", "cached", "kernel", "auto")
+    ]
+    assert all(np.array_equal(images, drawn[0]) for images in drawn)
+    with pytest.raises(ConfigError, match="--reconstruct draws nothing: leave out"):
+        vqvae.sample(2, reconstruct=True, sampler="naive")
+
+
 def test_a_class_is_asked_for_by_name_of_a_conditional_prior_only():
     vqvae = make(task=Colours(), conditional=True)
     trace(vqvae, 8)
