@@ -7,19 +7,25 @@ from typing import Any
 _MINATAR: dict[str, dict[str, Any]] = {
     game: {
         "model": "cnn",
-        "steps": 600_000 if game in ("Asterix", "Seaquest") else 160_000,
+        "steps": steps,
         "task.num_envs": 32,
         "algorithm.train_every": 32,
         "algorithm.updates": 2,
         "algorithm.batch_size": 32,
-        "algorithm.lr": 5e-4,
+        "algorithm.lr": 1e-3 if game == "Breakout" else 5e-4,
         "algorithm.target_every": 4_000,
         "algorithm.epsilon_start": 1.0,
         "algorithm.exploration": 0.1,
         # the first reward is some 30 steps up
         "algorithm.persistent": game == "Freeway",
     }
-    for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+    for game, steps in (
+        ("Asterix", 600_000),
+        ("Breakout", 600_000),
+        ("Freeway", 160_000),
+        ("Seaquest", 1_000_000),
+        ("SpaceInvaders", 160_000),
+    )
 }
 """The same budget, number of updates and exploration for both algorithms."""
 
@@ -85,7 +91,7 @@ DQN_PRESETS: dict[str, dict[str, Any]] = {
 }
 
 # Chosen by single runs; docs/algorithms/rainbow.md tells of them.
-_SEAQUEST = {"algorithm.n_step": 1, "algorithm.lr": 1e-3}
+_SEAQUEST = {"algorithm.lr": 1e-3, "algorithm.n_step": 1}
 
 RAINBOW_PRESETS: dict[str, dict[str, Any]] = {
     f"MinAtar/{game}-v1": options | (_SEAQUEST if game == "Seaquest" else {})
