@@ -548,7 +548,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with one_line_each(warn):
             return (VERBS.get(verb) or _verb_of_a_plugin(verb))(rest)
     except CorelabError as error:
-        warn(str(error))
+        warn(one_line(error))
         return 2
     except KeyboardInterrupt as interrupt:
         warn(str(interrupt) or "interrupted")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from corelab import Context, require
+from corelab_envs.vector import CopyError
 
 if TYPE_CHECKING:
     from corelab import Pool
@@ -143,7 +144,11 @@ class _Share:
         else:
             mine = slice(self._number * self._n, (self._number + 1) * self._n)
             self._steps += 1
-            return self._envs.step(np.array(actions[mine]))[:4]
+            try:
+                return self._envs.step(np.array(actions[mine]))[:4]
+            except CopyError as error:
+                before = self._number * self._n // getattr(self._task, "agents", 1)
+                raise error.counted_from(before) from error
         self._steps += 1
         return observations, zeros, no, over
 

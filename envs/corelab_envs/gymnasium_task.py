@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,12 +11,17 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+from corelab_nets.masks import KEY, choices_of
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
 
 from corelab import CorelabError, DataError, require
-from corelab_envs.vector import Copies, Copy, Native, first_line
+from corelab_envs.modules import import_named
+from corelab_envs.settings import read_settings
+from corelab_envs.vector import FAILURES, Copies, Copy, Native, first_line
 from corelab_envs.wrappers import Masked, Mission, Remade, Reseeded, has_mission
 
 _PROBE_STEPS = 10
@@ -59,6 +63,8 @@ class GymnasiumTask:
         """How many copies are learned from side by side; none leaves it to the algorithm."""
         max_episode_steps: int | None = None
         """Truncate episodes after this many steps; none keeps the environment's own limit."""
+        settings: tuple[str, ...] = ()
+        """Settings of the environment's own, such as is_slippery=False map_name=8x8."""
         video: bool = False
         """Film one episode at each evaluation."""
         mask: bool = False
@@ -72,6 +78,7 @@ class GymnasiumTask:
         self.name = config.id
         self.num_envs = config.num_envs
         self.video = config.video
+        self._settings = read_settings(config.settings)
         self._spec = find_spec(config.id)
         self._native = (
             bool(self._spec.vector_entry_point)
@@ -95,7 +102,9 @@ class GymnasiumTask:
         return self._make_copies(num_envs, seed, render)
 
     def _options(self, render: bool) -> dict[str, Any]:
-        options: dict[str, Any] = {"render_mode": "rgb_array"} if render else {}
+        options = dict(self._settings)
+        if render:
+            options["render_mode"] = "rgb_array"
         if self.config.max_episode_steps is not None:
             options["max_episode_steps"] = self.config.max_episode_steps
         return options
@@ -125,14 +134,7 @@ class GymnasiumTask:
 
     def _probe(self) -> None:
         """Learn from one copy what the spaces are and in which way its state can be saved."""
-        if self._native:
-            native = self._make_native(1, seed=0)
-            vector = native.vector
-            self.single_observation_space = vector.single_observation_space
-            self.single_action_space = vector.single_action_space
-            metadata = vector.metadata
-            in_next_step = metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
-            self._native = in_next_step and self._is_readable(native)
+        metadata: dict[str, Any] = {}
         if self._spec.entry_point is not None:
             copies = self._make_copies(1, seed=0)
             (env,) = copies.copies
@@ -140,7 +142,16 @@ class GymnasiumTask:
             self.single_action_space = env.action_space
             metadata = env.metadata
             self.replays = not self._is_readable(copies)
-        elif not self._native:
+        if self._native:
+            native = self._make_native(1, seed=0)
+            vector = native.vector
+            in_next_step = vector.metadata.get("autoreset_mode") is AutoresetMode.NEXT_STEP
+            self._native = in_next_step and self._is_readable(native)
+            if self._spec.entry_point is None:
+                self.single_observation_space = vector.single_observation_space
+                self.single_action_space = vector.single_action_space
+                metadata = vector.metadata
+        if self._spec.entry_point is None and not self._native:
             raise DataError(
                 f"{self.name} exists only as a vector environment, and that cannot be used: "
                 "its state must be readable and its autoreset mode NEXT_STEP"
@@ -150,12 +161,14 @@ class GymnasiumTask:
 
     def _is_readable(self, envs: Native | Copies) -> bool:
         """Whether the state of ENVS, which are closed, can be read after a few steps."""
-        space = batch_space(self.single_action_space, 1)
+        one = self.single_action_space
+        space = batch_space(one, 1)
         space.seed(0)
         observations, _ = envs.reset()
         for _ in range(_PROBE_STEPS):
-            mask = observations["action_mask"] if self.config.mask else None
-            observations, *_ = envs.step(space.sample() if mask is None else mask.argmax(1))
+            mask = observations.get(KEY) if isinstance(observations, dict) else None
+            actions = space.sample() if mask is None else _allowed(mask, one, space)
+            observations, *_ = envs.step(actions)
         try:
             envs.state_dict()
         except DataError:
@@ -178,8 +191,17 @@ class GymnasiumTask:
                 ) from error
             except CorelabError:
                 raise
-            except Exception as error:
+            except FAILURES as error:
                 raise DataError(f"{self.name} cannot be made: {first_line(error)}") from error
+
+
+def _allowed(mask: NDArray[Any], actions: gym.Space[Any], batch: gym.Space[Any]) -> Any:
+    """One of the ACTIONS that MASK [1, n] allows, or any of a BATCH if it is no mask over them."""
+    choices = isinstance(actions, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+    if not choices or mask.shape != (1, gym.spaces.flatdim(actions)):
+        return batch.sample()
+    first = [part.argmax(1) for part in np.split(mask, choices_of(actions)[1:], 1)]
+    return np.stack(first, 1).reshape(-1, *(actions.shape or ())) + getattr(actions, "start", 0)
 
 
 def find_spec(name: str) -> EnvSpec:
@@ -189,13 +211,13 @@ def find_spec(name: str) -> EnvSpec:
         module = next((m for start, m in _REGISTERED_BY.items() if id_.startswith(start)), "")
     if module:
         try:
-            imported = importlib.import_module(module)
+            imported: Any = import_named(module)
             if module == "minatar.gym" and "MinAtar/Breakout-v1" not in gym.registry:
                 imported.register_envs()  # for which it waits to be told
         except ModuleNotFoundError as error:
             what = _pip(module) or f"no module {error.name}"
             raise DataError(f"{name} needs a package that is missing: {what}") from error
-        except Exception as error:
+        except FAILURES as error:
             raise DataError(
                 f"{name}: the module {module} cannot be imported: {first_line(error)}"
             ) from error

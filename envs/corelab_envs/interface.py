@@ -17,6 +17,7 @@ from corelab_envs.divided import (
 from corelab_envs.episodes import Episodes, Tally, film, measure, play
 from corelab_envs.game import Game
 from corelab_envs.self_play import Opponents, SelfPlay
+from corelab_envs.vector import CopyError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "CopyError",
     "Environment",
     "Environments",
     "Episodes",
@@ -90,8 +92,9 @@ class Environment(Protocol):
     episodes are others in training; `normalise`, from a return to a figure that is comparable
     between tasks; and `stack`, a number, if an observation consists of that many frames along its
     first axis, the newest last, of which a step adds one; `agents`, how many rows each
-    copy makes, if it is more than one; `rivals`, the names of fixed players, and `against`, which
-    gives the task with one of them, if it is a game.
+    copy makes, if it is more than one; `seats`, how many agents move in turn, of whom a row is one
+    (its environments are `SelfPlay`); `rivals`, the names of fixed players, and `against`, which
+    gives the task with one of them, if it is a game of two.
     """
 
     name: str

@@ -10,18 +10,20 @@ reward 0, until the copy is reset. So a row that was over before a step has no t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Literal
 
 import numpy as np
+from corelab_nets.masks import KEY, without_mask
 from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 from numpy.typing import NDArray
 
-from corelab import DataError
-from corelab_envs.vector import first_line
+from corelab import CorelabError, DataError
+from corelab_envs.vector import FAILURES, CopyError, first_line, floats, stack_of
 
 Policies = Literal["shared", "independent"]
 """One policy for all agents, or one for each of them."""
@@ -40,9 +42,9 @@ class Roster:
     ) -> None:
         self.agents: list[str] = list(env.possible_agents)
         self.masked = masked
-        seen = {agent: _without_mask(env.observation_space(agent)) for agent in self.agents}
-        if flatten:
-            seen = {agent: flattened(space) for agent, space in seen.items()}
+        self._own = [without_mask(env.observation_space(agent)) for agent in self.agents]
+        shown = [flattened(space) for space in self._own] if flatten else self._own
+        seen = dict(zip(self.agents, shown, strict=True))
         done: dict[str, spaces.Space[Any]] = {a: env.action_space(a) for a in self.agents}
         self._acts = [done[agent] for agent in self.agents]
         self._independent = policies == "independent"
@@ -58,8 +60,9 @@ class Roster:
                     )
         self._seen = _largest(seen, f"{name}: the observations")
         self.action_space = _largest(done, f"{name}: the actions")
+        self._differ = any(space != self.action_space for space in self._acts)
         if isinstance(self.action_space, spaces.Discrete):
-            self.masked |= any(space != self.action_space for space in self._acts)
+            self.masked |= self._differ
         elif masked:
             raise DataError(f"{name}: action masks fit Discrete actions, not {self.action_space}")
         self.observation_space = self._observation_space()
@@ -72,16 +75,17 @@ class Roster:
             return self._seen
         parts["observation"] = self._seen
         if self.masked:
-            parts["action_mask"] = spaces.Box(0, 1, (int(self.action_space.n),), np.int8)  # type: ignore[attr-defined]
+            parts[KEY] = spaces.Box(0, 1, (int(self.action_space.n),), np.int8)  # type: ignore[attr-defined]
         return spaces.Dict(parts)
 
     def see(self, i: int, observation: Any, info: Mapping[str, Any]) -> tuple[Any, Any]:
         """What agent I's row shows, and its mask (None where there are none)."""
-        mask = info.get("action_mask")
-        if isinstance(observation, Mapping) and "action_mask" in observation:
-            mask = observation["action_mask"]
-            observation = observation["observation"]
-        observation = _fitted(observation, self._seen)
+        mask = info.get(KEY)
+        if isinstance(observation, Mapping) and KEY in observation:
+            mask = observation[KEY]
+            rest = {key: part for key, part in observation.items() if key != KEY}
+            observation = rest["observation"] if set(rest) == {"observation"} else rest
+        observation = _fitted(observation, self._own[i], self._seen)
         if not (self._independent or self.masked):
             return observation, None
         parts: dict[str, Any] = {"observation": observation}
@@ -89,9 +93,9 @@ class Roster:
             parts["agent"] = i
         if self.masked:
             own = int(self._acts[i].n)  # type: ignore[attr-defined]
-            parts["action_mask"] = np.zeros(int(self.action_space.n), np.int8)  # type: ignore[attr-defined]
-            parts["action_mask"][:own] = 1 if mask is None else mask
-        return parts, parts.get("action_mask")
+            parts[KEY] = np.zeros(int(self.action_space.n), np.int8)  # type: ignore[attr-defined]
+            parts[KEY][:own] = 1 if mask is None else mask
+        return parts, parts.get(KEY)
 
     def blank(self, i: int) -> Any:
         """What agent I's row shows before it is there."""
@@ -100,15 +104,23 @@ class Roster:
         if self._independent:
             row["agent"] = i
         if self.masked:
-            row["action_mask"] = np.ones_like(row["action_mask"])
+            row[KEY] = np.ones_like(row[KEY])
         return row
 
     def act(self, i: int, action: Any) -> Any:
         """ACTION of a row as agent I does it."""
         space = self._acts[i]
-        if isinstance(space, spaces.Box) and len(space.shape) == 1:
-            return action[: space.shape[0]]
+        if isinstance(space, spaces.Box) and self._differ:
+            own = np.asarray(action[: space.shape[0]], space.dtype)
+            return own.clip(space.low, space.high)  # the bounds of all agents may be wider
         return int(action) if isinstance(space, spaces.Discrete) else action
+
+    def allows(self, row: Any, action: Any) -> bool:
+        """Whether the mask in a ROW, if it has one, allows the ACTION of a row."""
+        space = self.action_space
+        if not self.masked or not isinstance(space, spaces.Discrete):
+            return True
+        return bool(row[KEY][int(action) - int(space.start)])
 
 
 class Troupe:
@@ -149,13 +161,14 @@ class Troupe:
             self.env.close()
             self.env = self._make_anew()
         words = np.random.SeedSequence([self._root, self._index, self._episode]).generate_state(1)
-        observations, infos = self._call(self.env.reset, seed=int(words[0] >> 1))
-        for i, agent in enumerate(self._roster.agents):
-            self.waits[i] = not self._in(agent)
-            if self.waits[i]:
-                self.rows[i] = self._roster.blank(i)
-            else:
-                self._show(i, observations[agent], infos.get(agent, {}))
+        with self._guarded("reset"):
+            observations, infos = self.env.reset(seed=int(words[0] >> 1))
+            for i, agent in enumerate(self._roster.agents):
+                self.waits[i] = not self._in(agent)
+                if self.waits[i]:
+                    self.rows[i] = self._roster.blank(i)
+                else:
+                    self._show(i, observations[agent], infos.get(agent, {}))
 
     def step(self, actions: list[Any], rewards: Any, terminations: Any, truncations: Any) -> None:
         """Let the agents that are there do ACTIONS [A]; what comes of it is written into [A]s.
@@ -169,18 +182,19 @@ class Troupe:
         self._actions.append(actions)
         roster = self._roster
         acting = {a: roster.act(i, actions[i]) for i, a in enumerate(roster.agents) if self._in(a)}
-        observations, gains, ended, cut, infos = self._call(self.env.step, acting)
-        for i, agent in enumerate(roster.agents):
-            if agent in acting:
-                rewards[i] = gains.get(agent, 0)
-                terminations[i], truncations[i] = ended[agent], cut[agent]
-                self.waits[i] = terminations[i] or truncations[i]
-            elif self._in(agent):
-                self.waits[i] = False  # it joins, and sees something for the first time
-            else:
-                terminations[i] = True
-            if agent in observations:
-                self._show(i, observations[agent], infos.get(agent, {}))
+        with self._guarded("step"):
+            observations, gains, ended, cut, infos = self.env.step(acting)
+            for i, agent in enumerate(roster.agents):
+                if agent in acting:
+                    rewards[i] = gains.get(agent, 0)
+                    terminations[i], truncations[i] = ended[agent], cut[agent]
+                    self.waits[i] = terminations[i] or truncations[i]
+                elif self._in(agent):
+                    self.waits[i] = False  # it joins, and sees something for the first time
+                else:
+                    terminations[i] = True
+                if agent in observations:
+                    self._show(i, observations[agent], infos.get(agent, {}))
 
     def _in(self, agent: str) -> bool:
         return agent in self.env.agents
@@ -190,18 +204,26 @@ class Troupe:
         if mask is not None and self.waits[i]:
             mask[:] = 1  # nothing is chosen here; what acts must not stumble over it
         elif mask is not None and not mask.any():
-            raise DataError(
-                f"{self._name}: the action mask of {self._roster.agents[i]} in copy {self._index} "
-                f"allows nothing in step {len(self._actions)} of episode {self._episode}"
+            raise CopyError(
+                self._name,
+                self._index,
+                f"allows {self._roster.agents[i]} no action in step {len(self._actions)} of "
+                f"episode {self._episode}: its mask is all zeros",
             )
 
-    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        """Within, what someone else's code ends with is told with its place."""
         try:
-            return method(*args, **kwargs)
-        except Exception as error:  # whatever it is, it comes from someone else's code
-            raise DataError(
-                f"{self._name}: copy {self._index} failed in {method.__name__}, "
-                f"episode {self._episode}: {first_line(error)}"
+            yield
+        except CorelabError:
+            raise
+        except FAILURES as error:
+            raise CopyError(
+                self._name,
+                self._index,
+                f"failed to {doing}, step {len(self._actions)} of episode {self._episode}: "
+                f"{first_line(error)}",
             ) from error
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,9 +252,11 @@ class Troupe:
                 self.step(played[t * A : (t + 1) * A], *ignored)
         same = data_equivalence(self.rows, state["rows"], exact=True)
         if not same or not np.array_equal(self.waits, state["waits"]):
-            raise DataError(
-                f"{self._name}: copy {self._index} cannot be restored: the same seed and "
-                "actions led to another observation, so its dynamics depend on something else"
+            raise CopyError(
+                self._name,
+                self._index,
+                "cannot be restored: the same seed and actions led to another observation, "
+                "so its dynamics depend on something else",
             )
 
 
@@ -254,6 +278,7 @@ class MultiAgentEnvironments:
         self._roster = roster
         self._A = len(roster.agents)
         self.num_envs = copies * self._A
+        self._stack = stack_of(roster.observation_space)
         self._batch = batch_space(roster.action_space, self.num_envs)
         self._dtype = getattr(roster.action_space, "dtype", None)
         self._steps = 0
@@ -286,22 +311,25 @@ class MultiAgentEnvironments:
         return self._observations(), rewards, terminations, truncations, {}
 
     def _observations(self) -> Any:
-        space = self._roster.observation_space
         rows = [row for copy in self._copies for row in copy.rows]
-        observations = concatenate(space, rows, create_empty_array(space, self.num_envs))
-        seen = observations["observation"] if isinstance(observations, dict) else observations
-        self._refuse_non_finite("an observation", seen)
+        try:
+            observations = self._stack(rows)
+        except FAILURES as error:
+            wrong = f"an observation does not fit at step {self._steps}: {first_line(error)}"
+            raise DataError(f"{self._name}: {wrong}") from error
+        self._refuse_non_finite("an observation", observations)
         return observations
 
     def _refuse_non_finite(self, what: str, values: Any) -> None:
-        if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
-            return
-        if not np.isfinite(values).all():
-            row = int(np.isfinite(values.reshape(self.num_envs, -1)).all(1).argmin())
-            raise DataError(
-                f"{self._name}: {self._roster.agents[row % self._A]} in copy {row // self._A} got "
-                f"{what} that is not finite at step {self._steps}"
-            )
+        for array in floats(values):
+            if not np.isfinite(array).all():
+                row = int(np.isfinite(array.reshape(self.num_envs, -1)).all(1).argmin())
+                raise CopyError(
+                    self._name,
+                    row // self._A,
+                    f"gave {self._roster.agents[row % self._A]} {what} that is not finite at step "
+                    f"{self._steps}",
+                )
 
     def render(self) -> NDArray[np.uint8]:
         """A picture of the first copy, [height, width, 3]."""
@@ -329,7 +357,7 @@ def picture(env: Any, name: str) -> NDArray[np.uint8]:
         os.environ.setdefault(driver, "dummy")  # pygame draws in memory: no window, no sound
     try:
         return np.asarray(env.render(), np.uint8)
-    except Exception as error:
+    except FAILURES as error:
         raise DataError(f"{name} cannot be drawn: {first_line(error)}") from error
 
 
@@ -341,17 +369,11 @@ def has_mask(observation: Any, info: Mapping[str, Any]) -> bool:
 
 
 def flattened(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    """SPACE as a space of vectors, if it is of arrays that are no images: of other numbers than
-    bytes.
-    """
+    """SPACE with vectors in the place of arrays that are no images: of other numbers than bytes."""
+    if isinstance(space, spaces.Dict):
+        return spaces.Dict({key: flattened(part) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Box) and len(space.shape) > 1 and space.dtype != np.uint8:
         return spaces.Box(space.low.ravel(), space.high.ravel(), dtype=space.dtype)  # type: ignore[arg-type]
-    return space
-
-
-def _without_mask(space: spaces.Space[Any]) -> spaces.Space[Any]:
-    if isinstance(space, spaces.Dict) and "action_mask" in space.spaces:
-        return space.spaces["observation"]
     return space
 
 
@@ -379,10 +401,18 @@ def _largest(of: Mapping[str, spaces.Space[Any]], what: str) -> spaces.Space[Any
     )
 
 
-def _fitted(observation: Any, space: spaces.Space[Any]) -> Any:
-    """OBSERVATION as SPACE has it: flattened, and filled up with zeros."""
-    if isinstance(space, spaces.Box) and np.shape(observation) != space.shape:
-        filled = np.zeros(space.shape, space.dtype)
-        filled[: np.size(observation)] = np.ravel(observation)
-        return filled
-    return observation
+def _fitted(observation: Any, own: spaces.Space[Any], space: spaces.Space[Any]) -> Any:
+    """OBSERVATION of its OWN space as SPACE has it: flattened, and filled up with zeros.
+    `ValueError` if it is of another shape than its own.
+    """
+    if isinstance(own, spaces.Dict) and isinstance(space, spaces.Dict):
+        return {key: _fitted(observation[key], part, space[key]) for key, part in own.items()}
+    if not isinstance(own, spaces.Box):
+        return observation
+    if np.shape(observation) != own.shape:
+        raise ValueError(f"an observation has the shape {np.shape(observation)}, not {own.shape}")
+    if own.shape == space.shape:
+        return observation
+    filled = np.zeros(space.shape or (), space.dtype)
+    filled[: np.size(observation)] = np.ravel(observation)
+    return filled

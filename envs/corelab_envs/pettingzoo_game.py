@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from corelab import DataError, require
 from corelab_envs.game import States
 from corelab_envs.pettingzoo_task import _find, _path
-from corelab_envs.vector import first_line
+from corelab_envs.vector import FAILURES, first_line
 
 _REMEMBERED = 10_000
 """How many positions are kept as environments."""
@@ -76,7 +76,7 @@ class PettingZooGame:
             # without the wrappers that check what an algorithm does: only legal moves are made
             env = self._make(**options).unwrapped
             env.reset(seed=0)
-        except Exception as error:
+        except FAILURES as error:
             raise DataError(f"{self.name} cannot be made: {first_line(error)}") from error
         return env
 
@@ -148,7 +148,7 @@ class PettingZooGame:
         try:
             for action in actions[known:]:
                 env.step(action)
-        except Exception as error:
+        except FAILURES as error:
             raise DataError(
                 f"{self.name} failed at move {len(actions)}: {first_line(error)}"
             ) from error

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import difflib
-import importlib
 import pkgutil
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 
-from corelab import ConfigError, DataError, require
+from corelab import CorelabError, DataError, require
+from corelab_envs.modules import import_named
 from corelab_envs.multi_agent import MultiAgentEnvironments, Policies, Roster, has_mask
-from corelab_envs.self_play import SelfPlayEnvironments, game_space
+from corelab_envs.self_play import SelfPlayEnvironments
 from corelab_envs.self_play_rivals import RIVALS, Rival, random_player
-from corelab_envs.vector import first_line
+from corelab_envs.settings import read_settings
+from corelab_envs.vector import FAILURES, first_line
 
 _COPIES = 8
 """How many copies with several agents are learned from if the user does not say."""
@@ -40,8 +41,8 @@ _REMADE = ("pettingzoo.butterfly.knights_archers_zombies_v11",)
 class PettingZooTask:
     """Any environment of PettingZoo's kind; provides the interface "environment".
 
-    Where the agents act at once, each is a row (see `MultiAgentEnvironments`). A game of two
-    players who move in turn is played by the learner against opponents (`SelfPlayEnvironments`).
+    Where the agents act at once, each is a row (see `MultiAgentEnvironments`). Where they move in
+    turn, a row is one of them, the learner, and others move for the rest (`SelfPlayEnvironments`).
     """
 
     @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class PettingZooTask:
         policies: Policies = "shared"
         """One policy that all agents share, or independent ones (with the model `independent`)."""
         opponent: str = "random"
-        """Who plays the other side of a game, if the algorithm brings no opponents of its own."""
+        """Who moves for the others where agents move in turn, if the algorithm does not."""
         settings: tuple[str, ...] = ()
         """Settings of the environment's own, such as N=5 max_cycles=50."""
         flatten: bool = True
@@ -75,13 +76,15 @@ class PettingZooTask:
         self.config = config
         self.name = config.id
         self.video = config.video
-        self._settings = _settings(config.settings)
+        self._settings = read_settings(config.settings)
         self._path = _path(config.id)
         self._module = _find(config.id, self._path)
         self.agents = 1
         """How many rows each copy has."""
+        self.seats = 1
+        """How many agents move in turn, of whom a row is one; 1 where they act at once."""
         self.rivals: tuple[str, ...] = ()
-        """The fixed players that a game can be played against; none if it is no game."""
+        """The fixed players that a game of two can be played against; none if it is none."""
         turn_based = self._is_turn_based()
         self._make = self._turn_based if turn_based else self._parallel
         env = self._make()
@@ -89,11 +92,20 @@ class PettingZooTask:
             raise DataError(f"{self.name} does not tell beforehand which agents there may be")
         self.fps = float(env.metadata.get("render_fps") or 30)
         self._render_modes = env.metadata.get("render_modes") or []
+        with self._guarded():
+            masked = _shows_masks(env, turn_based)
+            self._roster = Roster(env, self.name, config.policies, masked, config.flatten)
+            env.close()
+        self.single_observation_space = self._roster.observation_space
+        self.single_action_space = self._roster.action_space
+        self._players: dict[str, Rival | None] = {}
         if turn_based:
-            self._describe_game(env)
+            self._seat()
         else:
-            self._describe_team(env)
-        env.close()
+            self.agents = len(self._roster.agents)
+            alone = config.opponent == type(config).opponent
+            what = f"left out: in {self.name} all agents act at once and learn"
+            require(alone, "task.opponent", config.opponent, what)
         self.num_envs = config.num_envs
         if self.agents > 1:  # an algorithm that chooses for itself knows nothing of agents
             self.num_envs = (config.num_envs or _COPIES) * self.agents
@@ -118,10 +130,9 @@ class PettingZooTask:
         def make() -> Any:
             return self._make(**({"render_mode": "rgb_array"} if render else {}))
 
-        if self.rivals:
+        if self._players:
             rival = self._players[self.config.opponent]
-            space = self._game_space
-            return SelfPlayEnvironments(make, space, self.name, num_envs, seed, rival)
+            return SelfPlayEnvironments(make, self._roster, self.name, num_envs, seed, rival)
         if num_envs % self.agents:
             raise DataError(
                 f"{self.name}: its {self.agents} agents are learned side by side, in multiples of "
@@ -134,39 +145,16 @@ class PettingZooTask:
         """The same game against another of its `rivals`."""
         return PettingZooTask(dataclasses.replace(self.config, opponent=opponent))
 
-    def _describe_team(self, env: Any) -> None:
-        observations, infos = self._guarded(lambda: env.reset(seed=0))
-        masked = any(has_mask(observations[a], infos.get(a, {})) for a in env.agents)
-        config = self.config
-        self._roster = Roster(env, self.name, config.policies, masked, config.flatten)
-        self.agents = len(self._roster.agents)
-        self.single_observation_space = self._roster.observation_space
-        self.single_action_space = self._roster.action_space
-
-    def _describe_game(self, env: Any) -> None:
-        self._guarded(lambda: env.reset(seed=0))
-        first, *others = env.possible_agents
-        observation, info = env.observe(first), env.infos[first]
-        if len(others) != 1 or not has_mask(observation, info):
-            raise DataError(
-                f"{self.name}: its {1 + len(others)} agents move in turn; of such environments "
-                "those of two players with action masks can be used"
-            )
-        if self.config.policies != "shared":
-            raise ConfigError(
-                f"task.policies is {self.config.policies}, but in {self.name} one policy plays "
-                "both sides; it must be shared"
-            )
-        self._game_space = game_space(env, self.config.flatten)
-        self.single_observation_space = self._game_space
-        self.single_action_space = env.action_space(first)
-        self._players: dict[str, Rival] = {"random": random_player, **RIVALS.get(self._path, {})}
-        self.rivals = tuple(self._players)
-        if self.config.opponent not in self._players:
-            raise ConfigError(
-                f"task.opponent is {self.config.opponent}; for {self.name} it must be one of: "
-                f"{', '.join(self.rivals)}"
-            )
+    def _seat(self) -> None:
+        """Learn who can move for the others where agents move in turn."""
+        roster, opponent = self._roster, self.config.opponent
+        self.seats = len(roster.agents)
+        self._players["random"] = random_player if roster.masked else None
+        if self.seats == 2 and roster.masked and self.config.policies == "shared":
+            self._players |= RIVALS.get(self._path, {})
+            self.rivals = tuple(self._players)
+        known = f"one of: {', '.join(self._players)}"
+        require(opponent in self._players, "task.opponent", opponent, f"{known}, in {self.name}")
 
     def _is_turn_based(self) -> bool:
         if hasattr(self._module, "parallel_env"):
@@ -178,7 +166,8 @@ class PettingZooTask:
     def _turn_based(self, **options: Any) -> Any:
         # without the wrappers that check what an algorithm does: our rows are right already
         make = getattr(self._module, "raw_env", None) or self._module.env
-        return self._guarded(lambda: make(**self._settings, **options))
+        with self._guarded():
+            return make(**self._settings, **options)
 
     def _parallel(self, **options: Any) -> Any:
         from pettingzoo import AECEnv
@@ -187,18 +176,31 @@ class PettingZooTask:
         raw = getattr(self._module, "raw_env", None)
         native = hasattr(self._module, "parallel_env")
         if native and not (isinstance(raw, type) and issubclass(raw, AECEnv)):
-            return self._guarded(lambda: self._module.parallel_env(**self._settings, **options))
-        return aec_to_parallel(self._turn_based(**options))
+            with self._guarded():
+                return self._module.parallel_env(**self._settings, **options)
+        env = self._turn_based(**options)
+        env.last = partial(env.last, observe=False)  # the conversion has no use for what it sees
+        return aec_to_parallel(env)
 
-    def _guarded(self, make: Callable[[], Any]) -> Any:
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
         with _missing_package(self.name, self._path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on its settings, which the user has decided
             try:
-                return make()
-            except (ImportError, gym.error.DependencyNotInstalled):
+                yield
+            except (CorelabError, ImportError, gym.error.DependencyNotInstalled):
                 raise
-            except Exception as error:
+            except FAILURES as error:
                 raise DataError(f"{self.name} cannot be made: {first_line(error)}") from error
+
+
+def _shows_masks(env: Any, turn_based: bool) -> bool:
+    """Whether ENV, which begins an episode, gives its agents action masks."""
+    if turn_based:
+        env.reset(seed=0)
+        return any(has_mask(env.observe(a), env.infos.get(a, {})) for a in env.agents)
+    observations, infos = env.reset(seed=0)
+    return any(has_mask(observations[a], infos.get(a, {})) for a in env.agents)
 
 
 def _path(name: str) -> str:
@@ -210,10 +212,9 @@ def _path(name: str) -> str:
 def _find(name: str, path: str) -> Any:
     """The module at PATH. `DataError` with what to install, or what was probably meant."""
     family, _, environment = path.rpartition(".")
-    with _missing_package(name, path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _importing(name, path):
         try:
-            package = importlib.import_module(family)
+            package = import_named(family)
         except ModuleNotFoundError as error:
             if _pip(path) or error.name is None or not family.startswith(error.name):
                 raise
@@ -222,17 +223,34 @@ def _find(name: str, path: str) -> Any:
                 f"{name}: there is no package {family}; families of environments are: {known}"
             ) from error
         try:
-            return importlib.import_module(path)
+            return import_named(path)
         except ModuleNotFoundError as error:
             if error.name != path:
                 raise
-            modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
+            modules = [
+                module.name for module in pkgutil.iter_modules(getattr(package, "__path__", ()))
+            ]
             there = [module for module in modules if re.search(r"_v\d+$", module)]
             near = difflib.get_close_matches(environment, there, 1, 0.6)
             more = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(there)}"
             raise DataError(
                 f"{name}: {name.partition('/')[0]} has no environment of this name; {more}"
             ) from error
+
+
+@contextmanager
+def _importing(name: str, path: str) -> Iterator[None]:
+    """Within, what goes wrong when a module is imported is told in a sentence."""
+    try:
+        with _missing_package(name, path), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except CorelabError:
+        raise
+    except FAILURES as error:
+        raise DataError(
+            f"{name}: the module {path} cannot be imported: {first_line(error)}"
+        ) from error
 
 
 @contextmanager
@@ -247,16 +265,3 @@ def _missing_package(name: str, path: str) -> Iterator[None]:
 
 def _pip(path: str) -> str:
     return next((pip for package, pip in _PIP.items() if path.startswith(f"{package}.")), "")
-
-
-def _settings(words: tuple[str, ...]) -> dict[str, Any]:
-    """`N=5` as {"N": 5}; what is no Python value is text."""
-    settings = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        require(bool(key and equals), "task.settings", word, "of the form setting=value")
-        try:
-            settings[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            settings[key] = value
-    return settings

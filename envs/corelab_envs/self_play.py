@@ -1,37 +1,42 @@
-"""Games of two players who move in turn, seen as an environment for one of them.
+"""Environments of agents who move in turn, seen as an environment for one of them.
 
-A step is the learner's move and whatever the opponent answers, so that any algorithm can learn;
-one that brings `Opponents`, such as a league of its own past, learns by self-play. In a copy's
-even episodes the learner has one seat and in odd ones the other.
+A step is the learner's move and whatever the others answer, so that any algorithm can learn. One
+that brings `Opponents`, such as its own policy or, in a game of two, a league of its past, learns
+by self-play. From one of a copy's episodes to the next the learner takes the next seat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.vector.utils import concatenate, create_empty_array
 from numpy.typing import NDArray
 
-from corelab import DataError
-from corelab_envs.multi_agent import flattened, picture
+from corelab import CorelabError, DataError
+from corelab_envs.multi_agent import Roster, picture
 from corelab_envs.self_play_rivals import Rival
-from corelab_envs.vector import first_line
+from corelab_envs.vector import FAILURES, CopyError, first_line, floats, stack_of
+
+_PASSED_OVER = 1_000
+"""Episodes in a row that may end before the learner has moved."""
+_ANSWERS = 10_000
+"""Moves of the others between two of the learner's, after which its turn is taken never to come."""
 
 
 class Opponents(Protocol):
-    """Who plays against the learner. They are known by numbers."""
+    """Who moves for the others in a learner's episode. They are known by numbers."""
 
     def draw(self, n: int) -> NDArray[np.int64]:
         """The opponents [n] of N episodes that begin."""
 
     def choose(self, observations: Any, opponents: NDArray[np.int64]) -> NDArray[Any]:
-        """A move [B] for each of OPPONENTS [B], who see OBSERVATIONS, a dict of arrays [B, ...] in
-        which "action_mask" says what is allowed.
+        """A move [B, ...] for each of OPPONENTS [B], who see OBSERVATIONS [B, ...] of the task's
+        space. If that is a Dict with "action_mask", this says what is allowed.
         """
 
     def record(self, opponents: NDArray[np.int64], returns: NDArray[np.float64]) -> None:
@@ -47,88 +52,105 @@ class SelfPlay(Protocol):
 
 
 class Table:
-    """One game: two seats, the learner in one of them, and a way back to where it stands.
+    """One copy: several seats, the learner in one of them, and a way back to where it stands.
 
     What is random in an episode follows from a seed made of ROOT, the copy's INDEX and the number
-    of the episode. The moves of both are remembered, so that it is restored by playing it again.
+    of the episode. All moves are remembered, so that it is restored by playing it again.
     """
 
-    def __init__(self, env: Any, space: spaces.Dict, name: str, root: int, index: int) -> None:
+    def __init__(self, env: Any, roster: Roster, name: str, root: int, index: int) -> None:
         self.env = env
-        self._space = space
-        self._players: list[str] = list(env.possible_agents)
+        self._roster = roster
         self._name = name
         self._root = root
         self._index = index
         self._episode = -1
-        self._moves: list[int] = []
-        self.learner = self._players[0]
+        self._moves: list[Any] = []
+        self.learner = roster.agents[0]
         self.over = True
+        """Whether the learner is out: others may still be in."""
         self.gained = 0.0
         """What the learner was given in this episode."""
-        self.row: dict[str, Any] = {}
-        """What whoever has to move sees, or the learner if the game is over."""
+        self.row: Any = None
+        """What whoever has to move sees, or the learner if it is out."""
 
     def reset(self) -> None:
-        """Begin the next episode, with the learner in the other seat."""
+        """Begin the next episode, with the learner in the next seat."""
         self._episode += 1
         self._moves.clear()
-        self.over, self.gained = False, 0.0
-        self.learner = self._players[(self._episode + self._index) % 2]
+        self.gained = 0.0
+        seats = self._roster.agents
+        self.learner = seats[(self._episode + self._index) % len(seats)]
         words = np.random.SeedSequence([self._root, self._index, self._episode]).generate_state(1)
-        self._call(self.env.reset, seed=int(words[0] >> 1))
+        with self._guarded("reset"):
+            self.env.reset(seed=int(words[0] >> 1))
+            self._pass_on()
         self._look()
 
-    def move(self, action: int) -> float:
-        """Whose turn it is does ACTION; what that gives the learner."""
-        if not self.row["action_mask"][action]:
-            raise DataError(
-                f"{self._name}: copy {self._index} was given action {action} in step "
-                f"{len(self._moves)} of episode {self._episode}, which its mask forbids"
-            )
-        self._moves.append(action)
-        self._call(self.env.step, action)
-        reward = float(self.env.rewards[self.learner])
-        self.over = any(self.env.terminations.values()) or any(self.env.truncations.values())
+    def move(self, action: Any) -> float:
+        """Whose turn it is does ACTION, that of a row; what that gives the learner."""
+        if not self._roster.allows(self.row, action):
+            raise self._wrong(f"was given action {action}, which its mask forbids,")
+        mover = self._roster.agents.index(self.env.agent_selection)
+        move = self._roster.act(mover, action)
+        self._moves.append(move if isinstance(move, int) else np.array(move))
+        with self._guarded("step"):
+            self.env.step(move)
+            reward = float(self.env.rewards[self.learner])
+            self._pass_on()
         self.gained += reward
         self._look()
         return reward
 
     @property
     def waits(self) -> bool:
-        """Whether it is the opponent's turn."""
+        """Whether it is another's turn."""
         return not self.over and self.env.agent_selection != self.learner
 
     @property
     def cut(self) -> bool:
         """Whether it is over for a reason from outside, such as a limit on its length."""
-        return self.over and not any(self.env.terminations.values())
+        return self.over and not self.env.terminations.get(self.learner, False)
+
+    def _pass_on(self) -> None:
+        """See whether the learner is out, and let others who are leave."""
+        env = self.env
+        self.over = self._is_out(self.learner)
+        for _ in self._roster.agents:
+            if self.over or not self._is_out(env.agent_selection):
+                return
+            env.step(None)
+        raise RuntimeError("the turns of agents who are out do not end")
+
+    def _is_out(self, agent: str) -> bool:
+        env = self.env
+        return bool(env.terminations.get(agent, True) or env.truncations.get(agent, True))
 
     def _look(self) -> None:
         player = self.learner if self.over else self.env.agent_selection
-        observation = self._call(self.env.observe, player)
-        row = dict(observation) if isinstance(observation, dict) else {"observation": observation}
-        if "action_mask" not in row:
-            row["action_mask"] = np.asarray(self.env.infos[player]["action_mask"], np.int8)
-        if self.over:  # nothing is chosen here; what acts must not stumble over it
-            row["action_mask"] = np.ones_like(row["action_mask"])
-        elif not row["action_mask"].any():
-            raise DataError(
-                f"{self._name}: the action mask of {player} in copy {self._index} allows nothing "
-                f"in step {len(self._moves)} of episode {self._episode}"
-            )
-        for key in row:
-            row[key] = np.reshape(row[key], self._space[key].shape or ())
-        self.row = row
+        with self._guarded("observe"):
+            observation, info = self.env.observe(player), self.env.infos.get(player, {})
+            self.row, mask = self._roster.see(self._roster.agents.index(player), observation, info)
+        if mask is not None and self.over:
+            mask[:] = 1  # nothing is chosen here; what acts must not stumble over it
+        elif mask is not None and not mask.any():
+            raise self._wrong(f"allows {player} no action")
 
-    def _call(self, method: Any, *args: Any, **kwargs: Any) -> Any:
+    def _wrong(self, what: str) -> CopyError:
+        place = f"in step {len(self._moves)} of episode {self._episode}"
+        return CopyError(self._name, self._index, f"{what} {place}")
+
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        """Within, what someone else's code ends with is told with its place."""
         try:
-            return method(*args, **kwargs)
-        except Exception as error:  # whatever it is, it comes from someone else's code
-            raise DataError(
-                f"{self._name}: copy {self._index} failed in {method.__name__}, "
-                f"episode {self._episode}: {first_line(error)}"
-            ) from error
+            yield
+        except CorelabError:
+            raise
+        except FAILURES as error:
+            place = f"step {len(self._moves)} of episode {self._episode}"
+            wrong = f"failed to {doing}, {place}: {first_line(error)}"
+            raise CopyError(self._name, self._index, wrong) from error
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, as a tree that can be saved."""
@@ -146,9 +168,11 @@ class Table:
         for move in state["moves"]:
             self.move(move)
         if not data_equivalence(self.row, state["row"], exact=True):
-            raise DataError(
-                f"{self._name}: copy {self._index} cannot be restored: the same seed and "
-                "moves led to another observation, so the game depends on something else"
+            raise CopyError(
+                self._name,
+                self._index,
+                "cannot be restored: the same seed and moves led to another observation, so its "
+                "dynamics depend on something else",
             )
 
 
@@ -169,28 +193,44 @@ class _Fixed:
         pass
 
 
+class _Random(_Fixed):
+    """Opponents that do anything in SPACE, where nothing says what is allowed."""
+
+    def __init__(self, space: spaces.Space[Any], rng: np.random.Generator) -> None:
+        self._space = deepcopy(space)
+        self._rng = rng
+
+    def choose(self, observations: Any, opponents: NDArray[np.int64]) -> NDArray[Any]:
+        self._space.seed(int(self._rng.integers(2**31)))
+        return np.array([self._space.sample() for _ in opponents])
+
+
 class SelfPlayEnvironments:
-    """N games whose every choice follows from SEED, against RIVAL until other opponents come."""
+    """N copies whose every choice follows from SEED. RIVAL moves for the others, or chance if there
+    is none, until other opponents come.
+    """
 
     def __init__(
         self,
         make: Callable[[], Any],
-        space: spaces.Dict,
+        roster: Roster,
         name: str,
         num_envs: int,
         seed: int,
-        rival: Rival,
+        rival: Rival | None,
     ) -> None:
         root, own = np.random.SeedSequence(seed).spawn(2)
         self.num_envs = num_envs
         self._name = name
         self._tables = [
-            Table(make(), space, name, int(root.generate_state(1)[0] >> 1), i)
+            Table(make(), roster, name, int(root.generate_state(1)[0] >> 1), i)
             for i in range(num_envs)
         ]
-        self._space = space
+        self._stack, self._dtype = stack_of(roster.observation_space), roster.action_space.dtype
         self._rng = np.random.default_rng(own)
-        self._opponents: Opponents = _Fixed(rival, self._rng)
+        self._opponents: Opponents = (
+            _Fixed(rival, self._rng) if rival else _Random(roster.action_space, self._rng)
+        )
         self._opponent = np.zeros(num_envs, np.int64)
         self._steps = 0
 
@@ -200,30 +240,26 @@ class SelfPlayEnvironments:
 
     def reset(self) -> tuple[Any, dict[str, Any]]:
         """Begin an episode in every copy: observations [N, ...] and further information."""
-        self._begin(list(range(self.num_envs)))
-        self._answer(np.zeros(self.num_envs))
+        self._go_on(list(range(self.num_envs)), np.zeros(self.num_envs))
         return self._observations(), {}
 
     def step(
         self, actions: Any
     ) -> tuple[Any, NDArray[np.floating], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]:
-        """Move [N] in every copy and let the opponents answer: observations [N, ...], rewards,
-        terminations, truncations [N] and further information.
+        """Move [N, ...] in every copy and let the others answer: observations [N, ...], rewards,
+        terminations, truncations [N] and further information. `DataError` if a copy fails or gives
+        a number that is not finite.
         """
         self._steps += 1
+        actions = np.asarray(actions, self._dtype)
         rewards = np.zeros(self.num_envs)
         begins = [i for i, table in enumerate(self._tables) if table.over]
         for i, table in enumerate(self._tables):
             if not table.over:
-                rewards[i] = table.move(int(actions[i]))
-        self._begin(begins)
-        self._answer(rewards)
+                rewards[i] = table.move(actions[i])
+        self._go_on(begins, rewards)
         rewards[begins] = 0  # what happened before the learner's first turn is no reward for it
-        if not np.isfinite(rewards).all():
-            copy = int(np.isfinite(rewards).argmin())
-            raise DataError(
-                f"{self._name}: copy {copy} gave a reward that is not finite at step {self._steps}"
-            )
+        self._refuse_non_finite("a reward", rewards)
         truncations = np.array([table.cut for table in self._tables])
         over = np.array([table.over for table in self._tables])
         if over.any():
@@ -231,25 +267,57 @@ class SelfPlayEnvironments:
             self._opponents.record(self._opponent[over], gained[over])
         return self._observations(), rewards, over & ~truncations, truncations, {}
 
-    def _begin(self, begins: list[int]) -> None:
-        if begins:
-            self._opponent[begins] = self._opponents.draw(len(begins))
-        for i in begins:
-            self._tables[i].reset()
+    def _go_on(self, begins: list[int], rewards: NDArray[np.float64]) -> None:
+        """Begin an episode in the copies BEGINS and let the others move until it is nowhere their
+        turn; what is over before the learner's first turn is passed over.
+        """
+        for _ in range(_PASSED_OVER):
+            if begins:
+                self._opponent[begins] = self._opponents.draw(len(begins))
+            for i in begins:
+                self._tables[i].reset()
+            self._answer(rewards)
+            begins = [i for i in begins if self._tables[i].over]
+            if not begins:
+                return
+        raise CopyError(
+            self._name,
+            begins[0],
+            f"has ended {_PASSED_OVER} episodes in a row before the learner's turn",
+        )
 
     def _answer(self, rewards: NDArray[np.float64]) -> None:
-        """Let the opponents move, all copies together, until it is nowhere their turn."""
-        while waiting := [i for i, table in enumerate(self._tables) if table.waits]:
+        """Let the others move, all copies together, until it is nowhere their turn."""
+        for _ in range(_ANSWERS):
+            waiting = [i for i, table in enumerate(self._tables) if table.waits]
+            if not waiting:
+                return
             seen = self._batch([self._tables[i].row for i in waiting])
             moves = self._opponents.choose(seen, self._opponent[waiting])
-            for i, move in zip(waiting, moves.tolist(), strict=True):
+            for i, move in zip(waiting, moves, strict=True):
                 rewards[i] += self._tables[i].move(move)
+        learner = self._tables[waiting[0]].learner
+        wrong = f"has not come back to {learner} after {_ANSWERS} moves of the others"
+        raise CopyError(self._name, waiting[0], wrong)
 
     def _observations(self) -> Any:
-        return self._batch([table.row for table in self._tables])
+        observations = self._batch([table.row for table in self._tables])
+        self._refuse_non_finite("an observation", observations)
+        return observations
+
+    def _refuse_non_finite(self, what: str, values: Any) -> None:
+        for array in floats(values):
+            finite = np.isfinite(array.reshape(self.num_envs, -1)).all(axis=1)
+            if not finite.all():
+                wrong = f"gave {what} that is not finite at step {self._steps}"
+                raise CopyError(self._name, int(finite.argmin()), wrong)
 
     def _batch(self, rows: list[Any]) -> Any:
-        return concatenate(self._space, rows, create_empty_array(self._space, len(rows)))
+        try:
+            return self._stack(rows)
+        except FAILURES as error:
+            wrong = f"an observation does not fit at step {self._steps}: {first_line(error)}"
+            raise DataError(f"{self._name}: {wrong}") from error
 
     def render(self) -> NDArray[np.uint8]:
         """A picture of the first copy, [height, width, 3]."""
@@ -278,15 +346,3 @@ class SelfPlayEnvironments:
         """Let go of what they hold."""
         for table in self._tables:
             table.env.close()
-
-
-def game_space(env: Any, flatten: bool) -> spaces.Dict:
-    """What a player of ENV sees, as a Dict of "observation" and "action_mask"; boards as vectors
-    if asked to FLATTEN them.
-    """
-    player = env.possible_agents[0]
-    space = env.observation_space(player)
-    parts = dict(space.spaces) if isinstance(space, spaces.Dict) else {"observation": space}
-    mask = spaces.Box(0, 1, (int(env.action_space(player).n),), np.int8)
-    parts |= {"action_mask": parts.get("action_mask", mask)}
-    return spaces.Dict({k: flattened(part) if flatten else part for k, part in parts.items()})

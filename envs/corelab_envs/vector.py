@@ -24,8 +24,26 @@ _ARRAY_SPACES = (
     gym.spaces.MultiBinary,
     gym.spaces.MultiDiscrete,
 )
+FAILURES = (Exception, SystemExit)
+"""What an environment, which is someone else's code, can end with; Ctrl-C is the user's own."""
 Stepped = tuple[Any, NDArray[np.floating], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]]
 """Observations, rewards, terminations, truncations and further information."""
+
+
+class CopyError(DataError):
+    """What is WRONG with a COPY of the environment NAME."""
+
+    def __init__(self, name: str, copy: int, wrong: str) -> None:
+        super().__init__(name, copy, wrong)
+
+    def __str__(self) -> str:
+        name, copy, wrong = self.args
+        return f"{name}: copy {copy} {wrong}"
+
+    def counted_from(self, first: int) -> CopyError:
+        """The same where the copies that were numbered from 0 are those from FIRST on."""
+        name, copy, wrong = self.args
+        return CopyError(name, first + copy, wrong)
 
 
 class Copy(gym.Wrapper[Any, Any, Any, Any]):
@@ -42,7 +60,7 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
         super().__init__(env)
         self.episode = -1
         """The number of the episode that is being played."""
-        self._name = f"{name}: copy {index}"
+        self._name = name
         self._root = root
         self._index = index
         self._replays = replays
@@ -84,7 +102,7 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
             "over": self._over,
         }
         if not self._replays:
-            return state | {"snapshot": _seen(self.env, self._name)}
+            return state | {"snapshot": _seen(self.env, f"{self._name}: copy {self._index}")}
         space, n = self.env.action_space, len(self._actions)
         actions = concatenate(space, self._actions, create_empty_array(space, n)) if n else None
         return state | {"n": n, "actions": actions, "observation": deepcopy(self._observation)}
@@ -99,9 +117,11 @@ class Copy(gym.Wrapper[Any, Any, Any, Any]):
                 for action in _each(self.env.action_space, state["n"], state["actions"]):
                     self.step(action)
             if not data_equivalence(self._observation, state["observation"], exact=True):
-                raise DataError(
-                    f"{self._name} cannot be restored: the same seed and actions led to another "
-                    "observation, so its dynamics depend on something else"
+                raise CopyError(
+                    self._name,
+                    self._index,
+                    "cannot be restored: the same seed and actions led to another observation, "
+                    "so its dynamics depend on something else",
                 )
         else:
             restore(self.env, state["snapshot"])
@@ -117,22 +137,23 @@ class Checked:
         self._name = name
         self._steps = 0
 
-    def _failed(self, which: str, error: Exception) -> CorelabError:
+    def _failed(self, wrong: str, error: BaseException, copy: int | None = None) -> CorelabError:
         """What to tell of an ERROR, which comes from someone else's code."""
         if isinstance(error, CorelabError):
             return error
-        return DataError(f"{self._name}{which} at step {self._steps}: {first_line(error)}")
+        wrong = f"{wrong} at step {self._steps}: {first_line(error)}"
+        if copy is not None:
+            return CopyError(self._name, copy, wrong)
+        return DataError(f"{self._name} {wrong}")
 
     def _refuse_non_finite(self, what: str, values: Any) -> None:
-        for array in _floats(values):
+        for array in floats(values):
             # in one pass: a sum of squares is finite only if all of them are, if not vice versa
             flat = array.ravel("K")
             if not math.isfinite(np.vdot(flat, flat)) and not np.isfinite(array).all():
                 finite = np.isfinite(array.reshape(self.num_envs, -1)).all(axis=1)
-                raise DataError(
-                    f"{self._name}: copy {int(finite.argmin())} gave {what} that is not "
-                    f"finite at step {self._steps}"
-                )
+                wrong = f"gave {what} that is not finite at step {self._steps}"
+                raise CopyError(self._name, int(finite.argmin()), wrong)
 
     def _draw(self, render: Callable[[], Any]) -> NDArray[np.uint8]:
         for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):
@@ -146,8 +167,8 @@ class Checked:
                 f"{self._name} cannot be drawn, because pygame is not installed: "
                 'pip install "corelab-ml[render]"'
             ) from error
-        except Exception as error:
-            raise self._failed(" could not be drawn", error) from error
+        except FAILURES as error:
+            raise self._failed("could not be drawn", error) from error
 
 
 class Copies(Checked):
@@ -161,7 +182,7 @@ class Copies(Checked):
         self.copies = copies
         self._action_space = copies[0].action_space
         self._space = copies[0].observation_space
-        self._is_array = isinstance(self._space, _ARRAY_SPACES)
+        self._stack = stack_of(self._space)
         self._masked = (
             isinstance(self._space, gym.spaces.Dict) and "action_mask" in self._space.spaces
         )
@@ -172,8 +193,8 @@ class Copies(Checked):
         for i, copy in enumerate(self.copies):
             try:
                 begun.append(copy.reset())
-            except Exception as error:
-                raise self._failed(f": copy {i} failed to reset", error) from error
+            except FAILURES as error:
+                raise self._failed("failed to reset", error, i) from error
         each, infos = zip(*begun, strict=True)
         observations = self._together(each)
         self._refuse_non_finite("an observation", observations)
@@ -197,9 +218,9 @@ class Copies(Checked):
                 zip(self.copies, _each(self._action_space, n, actions), strict=True)
             ):
                 each[i], rewards[i], terminations[i], truncations[i], infos[i] = copy.step(action)
-        except Exception as error:
-            where = f": copy {i} failed in episode {self.copies[i].episode}"
-            raise self._failed(where, error) from error
+        except FAILURES as error:
+            where = f"failed in episode {self.copies[i].episode}"
+            raise self._failed(where, error, i) from error
         observations = self._together(each)
         self._refuse_non_finite("an observation", observations)
         self._refuse_non_finite("a reward", rewards)
@@ -210,23 +231,25 @@ class Copies(Checked):
     def _refuse_deadlock(self, masks: NDArray[Any], over: NDArray[np.bool_]) -> None:
         stuck = ~(masks.any(axis=1) | over)
         if stuck.any():
-            raise DataError(
-                f"{self._name}: copy {int(stuck.argmax())} allows no action at step {self._steps}, "
-                "and its episode is not over"
-            )
+            wrong = f"allows no action at step {self._steps}, and its episode is not over"
+            raise CopyError(self._name, int(stuck.argmax()), wrong)
 
     def _together(self, each: Sequence[Any]) -> Any:
         """The observations of EACH copy, as one of arrays [N, ...]."""
-        space = self._space
         try:
-            if self._is_array:
-                together = np.array(each, space.dtype)
-                if together.shape[1:] == space.shape:
-                    return together
-                raise ValueError(f"{together.shape[1:]} is not {space.shape}")
-            return concatenate(space, each, create_empty_array(space, self.num_envs))
-        except Exception as error:
-            raise self._failed(": an observation does not fit its space", error) from error
+            return self._stack(each)
+        except FAILURES as error:
+            wrong = "gave an observation that does not fit its space"
+            raise self._failed(wrong, error, self._misfit(each)) from error
+
+    def _misfit(self, each: Sequence[Any]) -> int:
+        """The first copy whose observation does not fit alone."""
+        for i, one in enumerate(each):
+            try:
+                self._stack([one])
+            except FAILURES:
+                return i
+        return 0
 
     def render(self) -> NDArray[np.uint8]:
         """A picture of the first copy, [height, width, 3]."""
@@ -245,8 +268,11 @@ class Copies(Checked):
 
     def close(self) -> None:
         """Let go of what they hold."""
-        for copy in self.copies:
-            copy.env.close()  # type: ignore[no-untyped-call]
+        for i, copy in enumerate(self.copies):
+            try:
+                copy.env.close()  # type: ignore[no-untyped-call]
+            except FAILURES as error:
+                raise self._failed("failed to close", error, i) from error
 
 
 class Native(Checked):
@@ -268,8 +294,8 @@ class Native(Checked):
         seed = None if self._seeded else self._seed  # with the seed it would begin the same again
         try:
             observations, infos = self.vector.reset(seed=seed)
-        except Exception as error:
-            raise self._failed(" failed to reset", error) from error
+        except FAILURES as error:
+            raise self._failed("failed to reset", error) from error
         self._seeded = True
         self._refuse_non_finite("an observation", observations)
         return observations, infos
@@ -283,8 +309,8 @@ class Native(Checked):
             actions = np.asarray(actions, self._dtype)
         try:
             stepped = self.vector.step(actions)
-        except Exception as error:
-            raise self._failed(" failed", error) from error
+        except FAILURES as error:
+            raise self._failed("failed", error) from error
         self._refuse_non_finite("an observation", stepped[0])
         self._refuse_non_finite("a reward", stepped[1])
         return stepped
@@ -306,7 +332,69 @@ class Native(Checked):
 
     def close(self) -> None:
         """Let go of what they hold."""
-        self.vector.close()
+        try:
+            self.vector.close()
+        except FAILURES as error:
+            raise self._failed("failed to close", error) from error
+
+
+Stack = Callable[[Sequence[Any]], Any]
+"""From N observations to arrays [N, ...], in dicts and tuples where they are."""
+
+
+def stack_of(space: gym.Space[Any]) -> Stack:
+    """What puts observations in SPACE together. What SPACE has no room for is a `ValueError`:
+    another shape, a fraction where it has whole numbers, a number that it has not.
+    """
+    if isinstance(space, gym.spaces.Dict):
+        named = {key: stack_of(part) for key, part in space.items()}
+        return lambda each: {key: put([one[key] for one in each]) for key, put in named.items()}
+    if isinstance(space, gym.spaces.Tuple):
+        listed = [stack_of(part) for part in space]
+        return lambda each: tuple(put([one[i] for one in each]) for i, put in enumerate(listed))
+    if not isinstance(space, _ARRAY_SPACES):
+        return lambda each: concatenate(space, each, create_empty_array(space, len(each)))
+    dtype, shape = np.dtype(space.dtype), space.shape
+
+    def real(each: Sequence[Any]) -> NDArray[Any]:
+        array = np.array(each, dtype)
+        if array.shape[1:] != shape:
+            raise ValueError(f"{array.shape[1:]} is not {shape}")
+        return array
+
+    def whole(each: Sequence[Any]) -> NDArray[Any]:
+        given = np.array(each)
+        array = given.astype(dtype, copy=False)
+        if array.shape[1:] != shape:
+            raise ValueError(f"{array.shape[1:]} is not {shape}")
+        if given.dtype != dtype:
+            refuse(given != array, given)
+        return array
+
+    def refuse(wrong: NDArray[np.bool_], given: NDArray[Any]) -> None:
+        if wrong.any():
+            raise ValueError(" ".join(f"{given[wrong][0]} is not in {space}".split()))
+
+    def one_of(each: Sequence[Any]) -> NDArray[Any]:
+        array = whole(each)
+        if min(each) < first or max(each) > last:  # faster than arrays, of which there are few
+            refuse((array < first) | (array > last), array)
+        return array
+
+    def some_of(each: Sequence[Any]) -> NDArray[Any]:
+        array = whole(each)
+        refuse((array < first) | (array > last), array)
+        return array
+
+    first: Any
+    last: Any
+    if isinstance(space, gym.spaces.Discrete):
+        first, last = int(space.start), int(space.start) + int(space.n) - 1
+        return one_of
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        first, last = space.start, space.start + space.nvec - 1
+        return some_of
+    return real if dtype.kind == "f" else whole
 
 
 def _each(space: gym.Space[Any], n: int, actions: Any) -> Iterable[Any]:
@@ -332,16 +420,17 @@ def _seen(env: Any, what: str) -> Any:
         ) from hidden
 
 
-def _floats(values: Any) -> Iterator[NDArray[np.floating]]:
+def floats(values: Any) -> Iterator[NDArray[np.floating]]:
+    """The arrays of real numbers in VALUES, an array, or dicts and tuples of arrays."""
     if isinstance(values, np.ndarray):
         if values.dtype.kind == "f":
             yield values
     elif isinstance(values, dict | tuple):
         for value in values.values() if isinstance(values, dict) else values:
-            yield from _floats(value)
+            yield from floats(value)
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """ERROR in one line."""
     said = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -194,7 +194,7 @@ def duels(
     and the figures of all these episodes; nothing if TASK is no game.
     """
     metrics: dict[str, float] = {}
-    played = []
+    played: list[Episodes] = []
     for rival in getattr(task, "rivals", ()):
         with policy.playing(task.against(rival), seed, stochastic) as (watched, act):
             played.append(play(watched, act, n, split, seed))

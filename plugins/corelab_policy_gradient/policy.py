@@ -9,20 +9,30 @@ from typing import Any, SupportsFloat, cast
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, Environments, film, measure
+from corelab_envs.interface import Environment, Environments, SelfPlay, film, measure, play
 from corelab_media import Video
 from corelab_nets.arrays import Array
-from corelab_nets.masks import check_mask, has_mask, masked, refuse_empty, split_mask, without_mask
+from corelab_nets.masks import (
+    check_mask,
+    choices_of,
+    has_mask,
+    masked,
+    refuse_empty,
+    split_mask,
+    without_mask,
+)
 from corelab_nets.trees import Tree, map_tree, to_tensors
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from corelab import Context, Split
+from corelab import Context, PluginError, Split
 from corelab_policy_gradient.distributions import distribution_over
 from corelab_policy_gradient.interface import FastActorCritic
 from corelab_policy_gradient.normalisation import ObservationNormaliser
 
 _NOTHING = torch.empty(0)
+Choose = Callable[[NDArray[Any]], NDArray[Any]]
+"""From what a policy gives, [B, k], to actions [B, ...]."""
 
 
 class Policy:
@@ -33,7 +43,8 @@ class Policy:
     ) -> None:
         space, actions = task.single_observation_space, task.single_action_space
         self.name, self.device = task.name, context.device
-        check_mask(space, actions, task.name)
+        check_mask(space, actions, task.name, several=True)
+        self._choices = choices_of(actions)
         self.distribution = distribution_over(actions, task.name)
         self.space = without_mask(space)
         """What the network sees."""
@@ -46,15 +57,15 @@ class Policy:
         self.normaliser = ObservationNormaliser(self.space, context.device) if normalise else None
 
     def see(
-        self, observation: Any, over: NDArray[np.bool_], step: int = 0
+        self, observation: Any, over: NDArray[np.bool_], step: int = 0, first: int = 0
     ) -> tuple[Tree, NDArray[np.bool_] | None]:
-        """What the network sees of OBSERVATION, and the mask; `DataError` if that allows nothing
-        to a copy that is not OVER.
+        """What the network sees of OBSERVATION, of the copies from FIRST on, and the mask;
+        `DataError` if that allows nothing to a copy that is not OVER.
         """
         if not self.has_mask:
             return observation, None
         seen, mask = split_mask(observation)
-        refuse_empty(mask, over, self.name, step)
+        refuse_empty(mask, over, self.name, step, first, self._choices)
         return seen, mask
 
     def prepare(self, seen: Tree) -> Tree:
@@ -141,17 +152,34 @@ class Policy:
         if self.normaliser is not None:
             self.normaliser.load_state_dict(weights["normaliser"])
 
+    def drawing(self, rng: np.random.Generator) -> Choose:
+        """What draws actions with RNG."""
+        return partial(self.distribution.sample, rng=rng)
+
+    def accompany(self, envs: Environments, task: Environment, choose: Choose) -> None:
+        """If agents move in turn in ENVS of TASK, let this policy move, by CHOOSE, for those who
+        are not the learner, too.
+        """
+        if in_turn(task) and isinstance(envs, SelfPlay):
+            envs.face(_Company(self, choose))
+
     @contextmanager
     def playing(
-        self, task: Environment, seed: int = 0, stochastic: bool = False
+        self, task: Environment, seed: int = 0, stochastic: bool = False, alone: bool = False
     ) -> Iterator[tuple[Environment, Callable[[Any], NDArray[Any]]]]:
         """TASK as it is to be played, and what plays it: by the likeliest actions or by STOCHASTIC
-        ones, which follow from SEED. Nothing is changed by it.
+        ones, which follow from SEED. Nothing is changed by it. Where agents move in turn it plays
+        all of them, or ALONE the one that a row is.
         """
-        watched = _Watched(task)
-        choose = self.distribution.mode
+        choose: Choose = self.distribution.mode
         if stochastic:
-            choose = partial(self.distribution.sample, rng=np.random.default_rng(seed))
+            choose = self.drawing(np.random.default_rng(seed))
+
+        def prepare(envs: Environments) -> None:
+            if not alone:
+                self.accompany(envs, task, choose)
+
+        watched = _Watched(task, prepare)
         memory = _NOTHING
 
         def act(observation: Any) -> NDArray[Any]:
@@ -186,10 +214,16 @@ class Played:
         stochastic: bool = False,
     ) -> dict[str, SupportsFloat | Video]:
         """Play N episodes (validation: 20, test: 100) with the likeliest actions, or STOCHASTIC:
-        with actions drawn as in training.
+        with actions drawn as in training. Where agents move in turn, the policy plays all of them;
+        what it has when the others act at random is measured besides.
         """
         with self.policy.playing(self.task, seed, stochastic) as (task, act):
-            return measure(task, act, n, split, seed)
+            metrics = measure(task, act, n, split, seed)
+        if in_turn(self.task):
+            with self.policy.playing(self.task, seed, stochastic, alone=True) as (task, act):
+                returns = play(task, act, n, split, seed).returns
+            metrics["return_among_random"] = float(returns.mean())
+        return metrics
 
     def sample(self, n: int = 1, seed: int = 0, *, stochastic: bool = False) -> Video:
         """Film N episodes, with the likeliest actions or with STOCHASTIC ones."""
@@ -197,16 +231,48 @@ class Played:
             return film(task, act, n, "test", seed)
 
 
-class _Watched:
-    """A task whose environments tell where episodes end and begin."""
+def in_turn(task: Environment) -> bool:
+    """Whether agents move in turn in TASK, and it is no game of two, which has `rivals`."""
+    return getattr(task, "seats", 1) > 1 and not getattr(task, "rivals", ())
 
-    def __init__(self, task: Environment) -> None:
+
+class _Company:
+    """`Opponents` who move by POLICY and CHOOSE, as the learner does."""
+
+    def __init__(self, policy: Policy, choose: Choose) -> None:
+        if policy.memory:
+            raise PluginError(
+                f"the agents of {policy.name} move in turn, which needs a model without memory; "
+                "choose another --model"
+            )
+        self._policy, self._choose = policy, choose
+
+    def draw(self, n: int) -> NDArray[np.int64]:
+        return np.zeros(n, np.int64)
+
+    def choose(self, observations: Any, opponents: NDArray[np.int64]) -> NDArray[Any]:
+        policy = self._policy
+        seen, mask = policy.see(observations, np.zeros(len(opponents), np.bool_))
+        p, _ = policy.act(to_tensors(policy.space, seen), mask)
+        return policy.distribution.to_env(self._choose(p))
+
+    def record(self, opponents: NDArray[np.int64], returns: NDArray[np.float64]) -> None:
+        pass
+
+
+class _Watched:
+    """A task whose environments, which PREPARE has seen, tell where episodes end and begin."""
+
+    def __init__(self, task: Environment, prepare: Callable[[Environments], None]) -> None:
         self._task = getattr(task, "measured", task)
+        self._prepare = prepare
         self.measured = self  # `play` asks for it once more
         self.envs: _WatchedEnvironments
 
     def make(self, num_envs: int, seed: int, *, render: bool = False) -> _WatchedEnvironments:
-        self.envs = _WatchedEnvironments(self._task.make(num_envs, seed, render=render), num_envs)
+        envs = self._task.make(num_envs, seed, render=render)
+        self._prepare(envs)
+        self.envs = _WatchedEnvironments(envs, num_envs)
         return self.envs
 
     def __getattr__(self, name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from corelab_envs.interface import Environment, share_of_worker
+from corelab_envs.interface import CopyError, Environment, share_of_worker
 from corelab_nets.adam import Adam
 from corelab_nets.masks import masked
 from corelab_nets.trees import Stack, Tree, map_tree
@@ -123,7 +123,7 @@ class REINFORCE(Played, Saved):
         self.optimizer = Adam(self.net.parameters())
         self.progress = 0
         N = share_of_worker(task, task.num_envs or _EPISODES, context.world, "workers")
-        self.copies = Copies(task, N, context)
+        self.copies = Copies(task, N, self.policy, context)
         self.observations = self.copies.reset()  # S_0 of the next episodes, N of [1, ...]
         self._shown = Stack(self.policy.space, N, 1, task.name)
 
@@ -187,7 +187,7 @@ class REINFORCE(Played, Saved):
         masks: list[NDArray[np.bool_]] = []
         for i in numbers.tolist():
             ended = np.array([over])
-            self._shown[i], mask = self.policy.see(self.observations[i], ended, self.progress)
+            self._shown[i], mask = self.policy.see(self.observations[i], ended, self.progress, i)
             masks += [] if mask is None else [mask]
         index = torch.from_numpy(numbers)
         seen = map_tree(lambda x: x[index].flatten(0, 1), self._shown.tree)
@@ -235,16 +235,27 @@ class REINFORCE(Played, Saved):
 class Copies:
     """N copies of TASK that step alone, so that one whose episode is over waits for the others."""
 
-    def __init__(self, task: Environment, n: int, context: Context) -> None:
+    def __init__(self, task: Environment, n: int, policy: Policy, context: Context) -> None:
         self._copies = [task.make(1, context.seed_for("environments", i)) for i in range(n)]
+        for copy in self._copies:
+            policy.accompany(copy, task, policy.drawing(context.rng("actions")))
 
     def reset(self) -> list[Any]:
         """Begin an episode in every copy: N observations [1, ...]."""
-        return [copy.reset()[0] for copy in self._copies]
+        observations = []
+        for i, copy in enumerate(self._copies):
+            try:
+                observations.append(copy.reset()[0])
+            except CopyError as error:
+                raise error.counted_from(i) from error
+        return observations
 
     def step(self, i: int, action: Any) -> tuple[Any, float, bool, bool]:
         """Act in copy I: observation [1, ...], reward, whether it terminated, was truncated."""
-        observation, reward, terminated, truncated, _ = self._copies[i].step(np.array([action]))
+        try:
+            observation, reward, terminated, truncated, _ = self._copies[i].step(np.array([action]))
+        except CopyError as error:
+            raise error.counted_from(i) from error
         # a copy of it, since the environment may write the next one to the same place
         return map_tree(np.array, observation), reward[0], terminated[0], truncated[0]
 

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from corelab_envs.interface import (
+    CopyError,
     Environment,
     Opponents,
     SelfPlay,
@@ -32,7 +33,7 @@ from torch import nn
 
 from corelab import ConfigError, Context, Pool
 from corelab_policy_gradient.experience import Experience
-from corelab_policy_gradient.policy import Policy
+from corelab_policy_gradient.policy import Policy, in_turn
 from corelab_policy_gradient.rollout import Rollout
 
 
@@ -56,7 +57,8 @@ def collector(
     opponents: Opponents | None = None,
 ) -> Rollout | Workers:
     """What acts by POLICY for T steps at a time in N copies of TASK, where CONFIG and CONTEXT say.
-    If TASK is a game, OPPONENTS move for the other side.
+    If TASK is a game of two, OPPONENTS move for the other side; where agents move in turn else,
+    POLICY moves for all of them.
     """
     workers = context.rollout_workers
     if config != RolloutConfig() and not workers:
@@ -71,13 +73,19 @@ def collector(
             "algorithm.rollout.inference central steps all environments together, so it cannot "
             "be asynchronous"
         )
+    if workers and in_turn(task) and config.inference == "central":
+        raise ConfigError(
+            f"the agents of {task.name} move in turn by the policy, which has to be where they "
+            "are; leave out algorithm.rollout.inference central"
+        )
     if workers and config.inference == "worker":
         kind = AsynchronousWorkers if config.asynchronous else Workers
         return kind(task, policy, T, N, context)
-    envs = make_environments(task, N, context)
+    envs, rng = make_environments(task, N, context), context.rng("actions")
+    policy.accompany(envs, task, policy.drawing(rng))
     if opponents is not None and isinstance(envs, SelfPlay):
         envs.face(opponents)
-    return Rollout(envs, policy, T, context.rng("actions"))
+    return Rollout(envs, policy, T, rng)
 
 
 class Gathered(NamedTuple):
@@ -227,6 +235,7 @@ class Worker:
         stream = stream_of_worker(self._number, since)
         envs = self._task.make(self._n, self._context.seed_for("environments", *stream))
         self._rng = np.random.default_rng(self._context.seed_for("actions", *stream))
+        self._policy.accompany(envs, self._task, self._policy.drawing(self._rng))
         self._rollout = Rollout(envs, self._policy, self._T, self._rng, self._aged)
         self._collected = since
 
@@ -236,7 +245,11 @@ class Worker:
         if anew:
             self._begin(count)
         self._policy.follow(weights)
-        self._rollout.collect()
+        try:
+            self._rollout.collect()
+        except CopyError as error:
+            before = self._number * self._n // getattr(self._task, "agents", 1)
+            raise error.counted_from(before) from error
         self._collected += 1
         return Gathered(self._rollout.arrays(), self._rollout.returns, self._rollout.lengths, anew)
 

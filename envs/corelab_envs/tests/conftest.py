@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 import gymnasium as gym
@@ -161,6 +162,8 @@ class Faulty(gym.Env):
         if self.steps == self.when:
             if self.fault == "raises":
                 raise ZeroDivisionError("the wheel came off\nand rolled away")
+            if self.fault == "exits":
+                sys.exit("the keys are gone")
             if self.fault == "observation":
                 observation[0] = np.nan
             if self.fault == "reward":
@@ -238,7 +241,7 @@ def _needs_missing(**kwargs):
 
 for _env in (Objects, Closure, Slots, Iterators, Traces, Unrepeatable, Vectors):
     gym.register(f"made/{_env.__name__}-v0", _env, max_episode_steps=20)
-for _fault in ("raises", "observation", "reward"):
+for _fault in ("raises", "exits", "observation", "reward"):
     gym.register(f"made/{_fault}-v0", Faulty, kwargs={"fault": _fault})
 gym.register("made/late-v0", Faulty, kwargs={"fault": "raises", "when": 600})
 gym.register("made/Shapeless-v0", Shapeless, kwargs={"fault": "observation"})

@@ -12,6 +12,7 @@ from corelab_envs.gymnasium_task import GymnasiumTask
 from corelab_envs.vector import first_line
 
 import corelab as core
+import corelab.cli
 from corelab import ConfigError, DataError
 from corelab.state import save_tree
 
@@ -181,9 +182,24 @@ def test_a_module_can_register_what_it_brings(tmp_path, monkeypatch):
         "import gymnasium\n"
         "gymnasium.register('More-v0', 'gymnasium.envs.classic_control:AcrobotEnv')\n"
     )
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
     task = GymnasiumTask(Config(id="more_envs:More-v0"))
     assert task.single_action_space.n == 3
+
+
+def test_settings_reach_the_environment():
+    lake = GymnasiumTask(Config(id="FrozenLake-v1", settings=("map_name=8x8", "is_slippery=False")))
+    assert lake.single_observation_space.n == 64
+    envs = lake.make(1, seed=0)
+    envs.reset()
+    assert envs.step(np.array([2]))[4] == {"prob": [1.0]}  # where the ice is slippery, 1/3
+    cartpole = Config(id="CartPole-v1", settings=("sutton_barto_reward=True",))
+    envs = GymnasiumTask(cartpole).make(8, seed=0)  # by Gymnasium's vector environment
+    envs.reset()
+    assert not envs.step(np.zeros(8))[1].any()
+    with pytest.raises(DataError, match=r"^CartPole-v1 cannot be made: .* argument 'gravity'"):
+        GymnasiumTask(Config(id="CartPole-v1", settings=("gravity=1",)))
 
 
 @pytest.mark.parametrize("option", ["num_envs", "max_episode_steps"])
@@ -202,6 +218,7 @@ def test_advice_on_newer_versions_is_no_warning():
     ("fault", "message"),
     [
         ("raises", "copy 0 failed in episode 0 at step 15: ZeroDivisionError: the wheel came off"),
+        ("exits", "copy 0 failed in episode 0 at step 15: SystemExit: the keys are gone"),
         ("observation", "copy 0 gave an observation that is not finite at step 15"),
         ("reward", "copy 0 gave a reward that is not finite at step 15"),
     ],
@@ -255,6 +272,76 @@ def test_a_number_that_is_not_finite_is_found_in_nested_spaces():
         envs.step(actions)
 
 
+class Showing(gym.Env):
+    """Shows what it was made with."""
+
+    action_space = gym.spaces.Discrete(2)
+
+    def __init__(self, observation_space, shown):
+        self.observation_space, self.shown = observation_space, shown
+
+    def reset(self, *, seed=None, options=None):
+        return self.shown, {}
+
+    def step(self, action):
+        return self.shown, 0.0, False, False, {}
+
+
+def showing(space, shown):
+    gym.registry.pop("made/Showing-v0", None)
+    gym.register("made/Showing-v0", Showing, kwargs={"observation_space": space, "shown": shown})
+    return GymnasiumTask(Config(id="made/Showing-v0")).make(2, seed=0).reset()[0]
+
+
+def test_a_space_that_is_written_in_several_lines_is_told_in_one(monkeypatch, capsys):
+    monkeypatch.setattr(Showing, "action_space", gym.spaces.MultiDiscrete([[2, 3], [4, 5]]))
+    showing(gym.spaces.Discrete(2), 1)
+    assert core.cli.main(["train", "dqn", "--task", "made/Showing-v0"]) == 2
+    told = capsys.readouterr().err
+    assert "has actions MultiDiscrete([[2 3] [4 5]]" in told
+    assert told.count("\n") == 1
+
+
+BYTES = gym.spaces.Box(0, 255, (3,), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "expected"),
+    [
+        (gym.spaces.Discrete(5), np.int32(4), [4, 4]),
+        (gym.spaces.Discrete(5, start=-2), -2, [-2, -2]),
+        (BYTES, [1, 2, 255], [[1, 2, 255]] * 2),
+        (BYTES, np.array([1.0, 2.0, 3.0]), [[1, 2, 3]] * 2),
+        (gym.spaces.MultiBinary(2), [True, False], [[1, 0]] * 2),
+        (gym.spaces.MultiDiscrete([[2, 3]]), [[1, 2]], [[[1, 2]]] * 2),
+    ],
+)
+def test_what_a_space_has_room_for_is_shown_by_value(space, shown, expected):
+    plain = showing(space, shown)
+    assert plain.dtype == space.dtype
+    assert plain.tolist() == expected
+    nested = showing(gym.spaces.Dict(a=gym.spaces.Tuple((space,))), {"a": (shown,)})["a"][0]
+    assert nested.dtype == space.dtype
+    assert nested.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("space", "shown", "told"),
+    [
+        (gym.spaces.Discrete(5), 5, "5 is not in Discrete(5)"),
+        (gym.spaces.Discrete(5), -1, "-1 is not in Discrete(5)"),
+        (gym.spaces.Discrete(5), 3.7, "3.7 is not in Discrete(5)"),
+        (gym.spaces.MultiDiscrete([[2, 3]]), [[1, 3]], "3 is not in MultiDiscrete([[2 3]])"),
+        (BYTES, np.full(3, 0.5), "0.5 is not in Box(0, 255, (3,), uint8)"),
+        (BYTES, np.array([1, 2, 300]), "300 is not in Box(0, 255, (3,), uint8)"),
+    ],
+)
+def test_numbers_that_a_space_has_no_room_for_are_not_bent_to_fit(space, shown, told):
+    for where, what in ((space, shown), (gym.spaces.Dict(a=space), {"a": shown})):
+        with pytest.raises(DataError, match=rf"copy 0 gave an observation .*{re.escape(told)}$"):
+            showing(where, what)
+
+
 def test_large_numbers_are_finite():
     envs = GymnasiumTask(Config(id="made/Nested-v0")).make(1, seed=0)
     envs.reset()
@@ -264,7 +351,7 @@ def test_large_numbers_are_finite():
 
 
 def test_an_observation_of_another_shape_than_promised_is_told():
-    with pytest.raises(DataError, match=r"an observation does not fit its space .* \(1,\) is not"):
+    with pytest.raises(DataError, match=r"copy 0 gave an observation that does .* \(1,\) is not"):
         GymnasiumTask(Config(id="made/Shapeless-v0"))
 
 

@@ -258,7 +258,7 @@ def test_a_mask_that_allows_nothing_is_told_with_its_step(made):
     envs.reset()
     envs.step(np.zeros(3))
     envs.step(np.zeros(3))
-    with pytest.raises(DataError, match=r"^made/team_v0: the action mask of b in copy 0 .* step 3"):
+    with pytest.raises(DataError, match=r"^made/team_v0: copy 0 allows b no action in step 3 of e"):
         envs.step(np.zeros(3))
 
 
@@ -274,20 +274,9 @@ class Unknown(Team):
         pass
 
 
-class InTurn(Team):
-    """Three agents who move one after the other."""
-
-    infos = {"a": {}}
-
-    def observe(self, agent):
-        return self.see(agent)
-
-
 def test_environments_that_do_not_fit_are_refused(made):
     with pytest.raises(DataError, match=r"^made/team_v0 does not tell beforehand which agents"):
         task_of(made(Unknown))
-    with pytest.raises(DataError, match=r"its 3 agents move in turn; .* players with action masks"):
-        task_of(made(None, env=InTurn))
     with pytest.raises(DataError, match=r"the module made.team_v0 has no environment in it"):
         task_of(made(None))
 
@@ -296,7 +285,7 @@ def test_a_reward_that_is_no_number_is_told_with_its_agent(made):
     envs = task_of(made(lambda: Team(faults=(2,))), num_envs=2).make(6, seed=0)
     envs.reset()
     envs.step(np.zeros(6))
-    with pytest.raises(DataError, match=r"team_v0: a in copy 0 got a reward .* finite at step 2"):
+    with pytest.raises(DataError, match=r"team_v0: copy 0 gave a a reward .* finite at step 2"):
         envs.step(np.zeros(6))
 
 
@@ -331,6 +320,19 @@ def test_what_cannot_be_is_told_in_a_sentence(options, error, says):
         task_of(**options)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("fault", ["raise RuntimeError('no licence')", "raise SystemExit(1)"])
+def test_a_module_that_fails_to_import_is_told_in_a_sentence(fault, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alone.py").write_text("")
+    with pytest.raises(DataError, match=r"^alone/broken_v0: alone has no environment of this name"):
+        task_of("alone/broken_v0")
+    (tmp_path / "house").mkdir()
+    (tmp_path / "house" / "broken_v0.py").write_text(fault)
+    with pytest.raises(DataError, match=r"house.broken_v0 cannot be imported: (Run|Sys)\w+: "):
+        task_of("house/broken_v0")
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,66 @@ def test_a_mask_that_does_not_fit_the_actions_is_refused_in_a_sentence(actions):
         ppo_on(Everything(MASKED, actions))
 
 
+class Locks(gym.Env):
+    """Two choices, of three and of two, some of which are forbidden in each step; in the step SHUT
+    all of the second.
+    """
+
+    action_space = spaces.MultiDiscrete([3, 2])
+    observation_space = spaces.Dict(
+        observation=spaces.Box(-1, 1, (1,), np.float32), action_mask=spaces.MultiBinary(5)
+    )
+
+    def __init__(self, shut=None):
+        self.shut = shut
+
+    def _show(self):
+        self.mask = self.np_random.integers(0, 2, 5, np.int8)
+        self.mask[self.np_random.integers([0, 3], [3, 5])] = 1
+        if self.t == self.shut:
+            self.mask[3:] = 0
+        return {"observation": np.zeros(1, np.float32), "action_mask": self.mask}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._show(), {}
+
+    def step(self, action):
+        first, second = action
+        assert self.mask[first], "a forbidden action"
+        assert self.mask[3 + second], "a forbidden action"
+        self.t += 1
+        return self._show(), float(first), self.t == 20, False, {}
+
+
+@pytest.fixture
+def locks():
+    gym.register("made/Locks-v0", Locks)
+    yield lambda *settings: GymnasiumTask(GymnasiumTask.Config("made/Locks-v0", settings=settings))
+    gym.registry.pop("made/Locks-v0")
+
+
+def test_masks_forbid_actions_of_several_choices(locks):
+    algorithm = ppo_on(locks())
+    for _ in range(3):
+        algorithm.step()
+    assert algorithm.evaluate("test", 4)["episode_length"] == 20
+    mask, actions = algorithm.rollout.masks[:-1], algorithm.rollout.actions
+    assert not mask.all()
+    allowed = mask.gather(2, actions + torch.tensor([0, 3]))
+    assert allowed[torch.from_numpy(algorithm.rollout.valid)].all()
+
+
+def test_a_choice_of_which_nothing_is_allowed_is_refused_in_a_sentence(locks):
+    algorithm = ppo_on(locks("shut=13"))
+    told = (
+        r"^made/Locks-v0: copy 0 allows no action at step 13; .* all zeros for one of the choices$"
+    )
+    with pytest.raises(DataError, match=told):
+        algorithm.step()
+
+
 # Memory.
 
 

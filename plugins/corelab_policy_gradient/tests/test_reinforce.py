@@ -299,3 +299,15 @@ def test_bad_options_are_refused_in_a_sentence(options, message):
     with pytest.raises(ConfigError) as caught:
         reinforce_on(gymnasium_task(), REINFORCE.Config(**options))
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("fault", [ValueError("lost"), SystemExit("lost")])
+def test_the_copy_that_fails_is_named(fault):
+    def fail(action):
+        raise fault
+
+    reinforce = reinforce_on(gymnasium_task(num_envs=4))
+    reinforce.copies._copies[2].copies[0].env.step = fail
+    told = rf"^CartPole-v1: copy 2 failed in episode 0 at step 1: {type(fault).__name__}: lost$"
+    with pytest.raises(DataError, match=told):
+        reinforce.step()

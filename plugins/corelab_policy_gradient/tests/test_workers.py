@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from corelab_envs.gymnasium_task import GymnasiumTask
-from corelab_envs.interface import make_environments
+from corelab_envs.interface import CopyError, make_environments
 from corelab_envs.pettingzoo_task import PettingZooTask
 from corelab_policy_gradient.a2c import A2C
 from corelab_policy_gradient.lstm import LSTM
@@ -333,6 +333,22 @@ def test_an_environment_that_fails_on_a_worker_is_told_in_the_same_sentence(roll
             algorithm.step()
         sentences.add(str(caught.value))
     assert sentences == {"Noisy-v0: copy 1 failed at step 5: boom"}
+
+
+@pytest.mark.parametrize("rollout", [RolloutConfig(), CENTRAL])
+def test_the_copies_of_all_workers_are_numbered_together(rollout, monkeypatch):
+    algorithm = ppo_on(Noisy(), 2, rollout=rollout)
+    pool = (algorithm.rollout.envs if rollout == CENTRAL else algorithm.rollout)._pool
+
+    def fail(actions):
+        raise CopyError("Noisy-v0", 1, "stumbled")
+
+    worker = pool._workers[1]
+    envs = worker._envs if rollout == CENTRAL else worker._rollout.envs
+    monkeypatch.setattr(envs, "step", fail)
+    with pytest.raises(DataError, match=r"^Noisy-v0: copy 3 stumbled$") as caught:
+        algorithm.step()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 def test_what_does_not_fit_rollout_workers_is_told_in_a_sentence():
