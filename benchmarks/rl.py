@@ -49,6 +49,8 @@ class Case:
     episodes: int = 100
     every: int = 0
     """Steps between evaluations, if the question is when the task is solved."""
+    record: bool = False
+    """Whether every episode of training is told."""
 
 
 # The settings of rl-baselines3-zoo for CartPole-v1 (hyperparams/ppo.yml and dqn.yml).
@@ -189,6 +191,7 @@ SB3_DEFAULT_DQN = ZOO_DQN | {
 }
 CLEANRL_DQN = ZOO_DQN | {
     "algorithm.clip_error": False,
+    "algorithm.max_grad_norm": 1e9,  # CleanRL does not scale gradients
     "algorithm.lr": 2.5e-4,
     "algorithm.batch_size": 128,
     "algorithm.capacity": 10_000,
@@ -226,6 +229,9 @@ del ATARI_PPO["model.sizes"]
 
 CASES = {
     "ppo-sb3-zoo": Case("sb3", "ppo", 50_000, ZOO_PPO, SB3_ZOO_PPO),
+    "ppo-sb3-zoo-compiled": Case(
+        "sb3", "ppo", 50_000, ZOO_PPO | {"model.engine": "compiled"}, SB3_ZOO_PPO
+    ),
     "ppo-sb3-defaults": Case("sb3", "ppo", 30_720, SB3_DEFAULT_PPO),
     "ppo-cleanrl": Case("cleanrl", "ppo", 51_200, CLEANRL_PPO),
     "ppo-pufferlib": Case("pufferlib", "ppo", 51_200, CLEANRL_PPO, PUFFERLIB_PPO),
@@ -268,6 +274,7 @@ def trained(library: str, case: Case, seed: int, options: argparse.Namespace) ->
         "episodes": case.episodes,
         "every": case.every,
         "target": TARGET,
+        "record": case.record,
         "cleanrl": str(options.cleanrl.resolve()),
     }
     python = sys.executable if ours else str(options.peers.absolute())

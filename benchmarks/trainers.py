@@ -1,12 +1,14 @@
-"""One training run of one library in a process of its own: what `benchmarks/rl.py` starts.
+"""One training run of one library in a process of its own: what `rl.py` and `curves.py` start.
 
     PYTHON benchmarks/trainers.py LIBRARY SETTINGS
 
 SETTINGS is JSON: `algorithm`, `task`, `model` (of corelab; "" for the algorithm's own), `steps` (0
 for corelab's own), `seed`, `options` (in the words of the library) and, if the policy is to be
 judged, `episodes` after training, or `every`, the steps between evaluations of 20 episodes up to a
-mean return of `target`. The last line is JSON: `steps`, `cpu_seconds` of training alone (without
-imports, set-up and evaluations), and what was judged.
+mean return of `target`. With `record` corelab, Stable-Baselines3 and CleanRL tell of the episodes
+they train on. The last line is JSON: `steps`, `cpu_seconds` of training alone (without imports,
+set-up and evaluations), what was judged, and `ended`: the step at which each episode did, and its
+return.
 
 Each library runs by its own public means and with its own defaults for whatever is not named.
 Only what it writes for people to look at is turned off where it offers that. A library is imported
@@ -55,6 +57,22 @@ class Clock:
         self.start()
 
 
+class Episodes:
+    """The episodes that N copies of the environment have come to the end of."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.ended: list[tuple[int, float]] = []
+        """After how many steps of all copies together, and the return."""
+        self._steps, self._returns = 0, np.zeros(num_envs)
+
+    def add(self, rewards: Any, ends: Any, steps: int) -> None:
+        """Count a call, [N], with so many steps: resetting is none, if it takes a call."""
+        self._steps += steps
+        self._returns += rewards
+        self.ended += [(self._steps, total) for total in self._returns[ends].tolist()]
+        self._returns[ends] = 0
+
+
 def greedy_return(act: Callable[[Any], Any], task: str, episodes: int, seed: int) -> float:
     """Mean return of so many episodes, in which ACT gives the actions for observations [N, ...]."""
     import gymnasium as gym
@@ -88,6 +106,7 @@ def corelab(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
     context = experiment.context()
     with context.owning_globals():
         algorithm: Any = experiment.build(context)
+        recorded = {"ended": recording(algorithm)} if s["record"] else {}
         curve = []
         clock.start()
         while algorithm.progress < context.steps:
@@ -102,7 +121,25 @@ def corelab(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
         judged = {"solved": bool(curve) and curve[-1] >= s["target"]} if s["every"] else {}
         if s["episodes"]:
             judged["return"] = algorithm.evaluate("test", s["episodes"], s["seed"])["return"]
-    return {"steps": algorithm.progress, **judged}
+    return {"steps": algorithm.progress, **judged, **recorded}
+
+
+def recording(algorithm: Any) -> list[tuple[int, float]]:
+    """Where the episodes that ALGORITHM of corelab trains on from here on are told."""
+    envs = getattr(algorithm, "rollout", algorithm).envs
+    episodes, plain = Episodes(envs.num_envs), envs.step
+    over = np.zeros(envs.num_envs, np.bool_)
+
+    def step(actions: Any) -> Any:
+        result = plain(actions)
+        _, rewards, terminations, truncations, _ = result
+        ends = terminations | truncations
+        episodes.add(rewards, ends, int((~over).sum()))  # what was over is only reset
+        over[:] = ends
+        return result
+
+    envs.step = step
+    return episodes.ended
 
 
 def sb3(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
@@ -123,6 +160,11 @@ def sb3(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
             with clock.paused():
                 self.curve.append(greedy_return(act, s["task"], EPISODES, s["seed"]))
             return self.curve[-1] < s["target"]
+
+    class Recorder(BaseCallback):
+        def _on_step(self) -> bool:
+            episodes.add(self.locals["rewards"], self.locals["dones"], envs.num_envs)
+            return True
 
     def act(observation: Any) -> Any:
         return model.predict(observation, deterministic=True)[0]
@@ -149,14 +191,15 @@ def sb3(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
         options["policy_kwargs"] = options["policy_kwargs"] | {"activation_fn": activation}
     cls = getattr(stable_baselines3, s["algorithm"].upper())
     model = cls(policy, envs, seed=s["seed"], device="cpu", **options)
-    judge = Judge() if s["every"] else None
+    judge, episodes = Judge() if s["every"] else None, Episodes(envs.num_envs)
     clock.start()
-    model.learn(s["steps"], callback=judge)
+    model.learn(s["steps"], callback=Recorder() if s["record"] else judge)
     clock.stop()
     judged = {"solved": judge.curve[-1] >= s["target"]} if judge else {}
     if s["episodes"]:
         judged["return"] = greedy_return(act, s["task"], s["episodes"], s["seed"])
-    return {"steps": model.num_timesteps, **judged}
+    recorded = {"ended": episodes.ended} if s["record"] else {}
+    return {"steps": model.num_timesteps, **judged, **recorded}
 
 
 def cleanrl(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
@@ -165,17 +208,29 @@ def cleanrl(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
     import torch
 
     class Timed(gym.vector.SyncVectorEnv):
+        """As Gymnasium 0.29 had it, for which these files are written.
+
+        An environment is reset by the step that ends its episode. What 0.29 told of the episode,
+        which the files print, is left out.
+        """
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            kwargs["autoreset_mode"] = gym.vector.AutoresetMode.SAME_STEP
+            super().__init__(*args, **kwargs)
+            self.clocked, self.episodes = True, Episodes(self.num_envs)
+
         def reset(self, **kwargs: Any) -> Any:
             result = super().reset(**kwargs)
             clock.start()
             return result
 
         def step(self, actions: Any) -> Any:
-            # Its dqn.py looks for the last observation of a truncated episode where Gymnasium had
-            # it before 1.0; since then it is the observation itself.
             observation, reward, terminated, truncated, info = super().step(actions)
-            if truncated.any():
-                info["final_observation"] = observation
+            if "final_obs" in info:
+                info["final_observation"] = info.pop("final_obs")
+                del info["final_info"]
+            if s["record"]:
+                self.episodes.add(reward, terminated | truncated, self.num_envs)
             return observation, reward, terminated, truncated, info
 
         def close(self, **kwargs: Any) -> None:
@@ -183,8 +238,6 @@ def cleanrl(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
                 clock.stop()
                 self.clocked = False
             super().close(**kwargs)
-
-        clocked = True
 
     gym.vector.SyncVectorEnv = Timed
     folder = Path(s["cleanrl"])
@@ -204,7 +257,8 @@ def cleanrl(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
     judged = {}
     if s["episodes"]:
         judged["return"] = greedy_return(act, s["task"], s["episodes"], s["seed"])
-    return {"steps": s["steps"], **judged}
+    recorded = {"ended": names["envs"].episodes.ended} if s["record"] else {}
+    return {"steps": s["steps"], **judged, **recorded}
 
 
 def pufferlib(s: dict[str, Any], clock: Clock) -> dict[str, Any]:
