@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from corelab_nets.kernel import Kernel
 from corelab_vae.prior import Prior
 from corelab_vae.quantised import LIKELIHOOD, QuantisedAutoencoder
 from corelab_vae.quantiser import Codebook, perplexity, straight_through
@@ -227,8 +228,10 @@ def test_draws_have_the_probabilities_of_the_prior():
             parameter.mul_(3)  # so that the four codes are not equally probable
         codes = torch.tensor([[[0, 0]], [[0, 1]], [[1, 0]], [[1, 1]]])
         p = torch.exp(-prior([codes], None))
-        (drawn,) = prior.sample(4000, None, torch.Generator().manual_seed(0))
-        cold = prior.sample(1000, None, torch.Generator().manual_seed(0), temperature=0.01)[0]
+        drawn, cold = (
+            prior.sample(n, None, torch.Generator().manual_seed(0), Kernel, temperature)[0]
+            for n, temperature in ((4000, 1.0), (1000, 0.01))
+        )
     frequencies = torch.bincount(drawn[:, 0, 0] * 2 + drawn[:, 0, 1], minlength=4) / 4000
     assert p.max() > 0.3
     assert torch.allclose(frequencies, p, atol=4 * math.sqrt(0.25 / 4000))
