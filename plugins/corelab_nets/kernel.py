@@ -107,7 +107,7 @@ class Kernel:
         LABELS are int64 [N], CONDITION float [N, condition, H, W]: as the network was made for.
         `ConfigError` if they are not, and what `corelab_kernels.pixelcnn.sample` raises.
         """
-        _check(self._net, len(uniforms), labels, condition)
+        _check(self._net, len(uniforms) if uniforms.ndim else 0, labels, condition)
         with torch.autocast(self._weights.device.type, enabled=False):  # as `sample` does
             context = self._net.context(labels, condition).movedim(1, -1).contiguous()
         u = below_one(uniforms.to(context))

@@ -166,6 +166,10 @@ def test_operands_that_do_not_fit_are_named():
             lambda: draw(sizes, weights, context, u[0]),
             r"uniforms is \(1, 5, 4\); it must be that of",
         ),
+        (
+            lambda: Kernel(make("gated"))(u[0, 0, 0, 0]),
+            r"uniforms is \(\); it must be that of images",
+        ),
         (lambda: draw(sizes, weights, context, u.to("meta")), "device of the uniforms is meta; it"),
         (
             lambda: draw(sizes, weights, context, u, prefix.to_sparse()),
