@@ -140,18 +140,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="train, and print the curves")
-    run.add_argument("--peers", type=Path, default=rl.PEERS / "bin" / "python", help="a Python")
-    run.add_argument("--cleanrl", type=Path, default=rl.PEERS / "cleanrl", help="a checkout")
-    run.add_argument(
-        "--only",
-        nargs="+",
-        choices=CASES,
-        default=list(CASES),
-        metavar="CASE",
-        help=", ".join(CASES),
-    )
+    rl.add_options(run, CASES)
     run.add_argument("--seeds", type=int, default=10, help="how many")
-    run.add_argument("--first", type=int, default=0, help="the first of them")
     compare = commands.add_parser("compare", help="compare the curves that were printed")
     compare.add_argument("runs", type=Path, help="lines of JSON")
     compare.add_argument("--picture", type=Path, help="a file to draw the curves in")

@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -328,20 +329,25 @@ def measured(name: str, case: Case, options: argparse.Namespace) -> dict[str, An
     return figures
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def add_options(parser: argparse.ArgumentParser, cases: Mapping[str, Case]) -> None:
+    """What says where the peers are, and which of CASES are run from which seed on."""
     parser.add_argument("--peers", type=Path, default=PEERS / "bin" / "python", help="a Python")
     parser.add_argument("--cleanrl", type=Path, default=PEERS / "cleanrl", help="a checkout")
     parser.add_argument(
         "--only",
         nargs="+",
-        choices=CASES,
-        default=list(CASES),
+        choices=cases,
+        default=list(cases),
         metavar="CASE",
-        help=", ".join(CASES),
+        help=", ".join(cases),
     )
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_options(parser, CASES)
     parser.add_argument("--rounds", type=int, default=5, help="how many seeds")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
     options = parser.parse_args()
     for name in options.only:
         print(json.dumps(measured(name, CASES[name], options)), flush=True)
