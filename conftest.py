@@ -1,4 +1,6 @@
-"""How many of the healthy runs that the tests have made `corelab diagnose` would have flagged."""
+"""What tests in all folders share: a compiler, and a summary that says how many of the healthy runs
+that they have made `corelab diagnose` would have flagged.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from corelab_kernels import build
 
 from corelab import CorelabError, Run
 
@@ -14,6 +17,25 @@ SICK = "sick"
 """In the name of the test, or of the folder, whose runs have a fault that was planted."""
 FEWEST = 4
 """Rows of metrics, of fewer of which no check says anything."""
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what is marked as compiled if there is no compiler; what does not compile fails."""
+    if item.get_closest_marker("compiled"):
+        _compiler()
+
+
+@pytest.fixture
+def cxx() -> str:
+    """The path of the C++ compiler."""
+    return _compiler()
+
+
+def _compiler() -> str:
+    try:
+        return build.compiler(Path("the source"))
+    except build.NoCompiler as reason:
+        pytest.skip(str(reason))
 
 
 def pytest_terminal_summary(

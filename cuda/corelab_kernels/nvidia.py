@@ -15,7 +15,8 @@ import sys
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from ctypes import byref, c_char_p, c_int, c_size_t, c_uint, c_void_p
+from contextlib import contextmanager
+from ctypes import byref, c_char, c_char_p, c_int, c_size_t, c_uint, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,12 +31,41 @@ _OLDEST = 80
 _FLAGS = ("--std=c++17", "--fmad=false")
 _STATIC_SHARED = 48 * 1024
 """Bytes of shared memory that a block has without asking."""
+
+# Numbers that attributes have in the driver: of a function, of a launch and of a GPU
 _MAX_DYNAMIC_SHARED = 8
-"""The number of the attribute by which it asks for more, in the driver."""
+_CLUSTER_DIMENSION = 4
+_MULTIPROCESSORS, _MOST_SHARED, _CLUSTERS = 16, 97, 120
 
 
 class LaunchError(CorelabError):
     """The driver does not start a kernel, for want of memory, say."""
+
+
+class _Attribute(ctypes.Structure):
+    """`CUlaunchAttribute`, for a cluster: how many blocks it has."""
+
+    _fields_ = [
+        ("id", c_int),
+        ("pad", c_int),
+        ("x", c_uint),
+        ("y", c_uint),
+        ("z", c_uint),
+        ("rest", c_char * 52),
+    ]
+
+
+class _Launch(ctypes.Structure):
+    """`CUlaunchConfig`."""
+
+    _fields_ = [
+        ("blocks", c_uint * 3),
+        ("threads", c_uint * 3),
+        ("shared", c_uint),
+        ("stream", c_void_p),
+        ("attributes", ctypes.POINTER(_Attribute)),
+        ("count", c_uint),
+    ]
 
 
 class Compiler(ABC):
@@ -128,6 +158,7 @@ class Kernels:
         self._source, self._device = source, device
         self._driver = ctypes.CDLL("libcuda.so.1")
         self._functions: dict[str, c_void_p] = {}
+        self._shared: dict[str, int] = {}
         self._context, self._module = c_void_p(), c_void_p()
         number = c_int()
         with torch.cuda.device(device):
@@ -137,25 +168,53 @@ class Kernels:
             self._call("cuDevicePrimaryCtxRetain", byref(self._context), number)
             self._call("cuCtxSetCurrent", self._context)
             self._call("cuModuleLoadData", byref(self._module), image.read_bytes())
+            self.multiprocessors = self._attribute(_MULTIPROCESSORS, number)
+            self.most_shared = self._attribute(_MOST_SHARED, number)
+            """Bytes of shared memory that a block can have."""
+            self.has_clusters = bool(self._attribute(_CLUSTERS, number))
 
     def launch(
-        self, name: str, blocks: int, threads: int, *arguments: Any, shared: int = 0
+        self,
+        name: str,
+        blocks: int,
+        threads: int,
+        *arguments: Any,
+        shared: int = 0,
+        cluster: int = 1,
     ) -> None:
         """Start kernel NAME with BLOCKS blocks of so many THREADS, on PyTorch's current stream.
 
         ARGUMENTS are ctypes values, one for each parameter. SHARED is how many bytes of dynamic
-        shared memory a block has, always the same of a kernel. `LaunchError`, in a sentence, if the
-        driver refuses.
+        shared memory a block has, CLUSTER how many blocks are a cluster. `LaunchError`, in a
+        sentence, if the driver refuses.
         """
         pointers = (c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        one = c_uint(1)
-        size = (c_uint(blocks), one, one, c_uint(threads), one, one, c_uint(shared))
+        with self._starting(name, shared) as function:
+            launch = _launch(blocks, threads, shared, cluster)
+            launch.stream = torch.cuda.current_stream().cuda_stream
+            self._call("cuLaunchKernelEx", byref(launch), function, pointers, None)
+
+    def clusters(self, name: str, threads: int, *, shared: int, cluster: int) -> int:
+        """How many clusters of so many blocks, for a `launch` of them, the GPU has room for.
+
+        `LaunchError` if the driver refuses to tell.
+        """
+        count = c_int()
+        with self._starting(name, shared) as function:
+            launch = _launch(cluster, threads, shared, cluster)
+            self._call("cuOccupancyMaxActiveClusters", byref(count), function, byref(launch))
+        return count.value
+
+    @contextmanager
+    def _starting(self, name: str, shared: int) -> Iterator[c_void_p]:
+        """The kernel NAME, which may have so much SHARED memory, where PyTorch's GPU is this one.
+
+        What the driver refuses meanwhile is a `LaunchError`.
+        """
         try:
             with torch.cuda.device(self._device):
                 self._call("cuCtxSetCurrent", self._context)  # autograd has threads of its own
-                stream = c_void_p(torch.cuda.current_stream().cuda_stream)
-                function = self._function(name, shared)
-                self._call("cuLaunchKernel", function, *size, stream, pointers, None)
+                yield self._function(name, shared)
         except RuntimeError as error:
             raise LaunchError(
                 f"{name} of {self._source.name} cannot be started on GPU {self._device.index} "
@@ -166,11 +225,17 @@ class Kernels:
         if name not in self._functions:
             function = c_void_p()
             self._call("cuModuleGetFunction", byref(function), self._module, name.encode())
-            if shared > _STATIC_SHARED:
-                attribute = c_int(_MAX_DYNAMIC_SHARED)
-                self._call("cuFuncSetAttribute", function, attribute, c_int(shared))
-            self._functions[name] = function
+            self._functions[name], self._shared[name] = function, _STATIC_SHARED
+        if shared > self._shared[name]:
+            attribute = c_int(_MAX_DYNAMIC_SHARED)
+            self._call("cuFuncSetAttribute", self._functions[name], attribute, c_int(shared))
+            self._shared[name] = shared
         return self._functions[name]
+
+    def _attribute(self, which: int, device: c_int) -> int:
+        value = c_int()
+        self._call("cuDeviceGetAttribute", byref(value), c_int(which), device)
+        return value.value
 
     def _call(self, name: str, *arguments: Any) -> None:
         code = getattr(self._driver, name)(*arguments)
@@ -178,6 +243,13 @@ class Kernels:
             text = c_char_p()
             self._driver.cuGetErrorString(code, byref(text))
             raise RuntimeError(f"{name}: {(text.value or b'unknown error').decode()}")
+
+
+def _launch(blocks: int, threads: int, shared: int, cluster: int) -> _Launch:
+    size = ((c_uint * 3)(blocks, 1, 1), (c_uint * 3)(threads, 1, 1), shared, None)
+    if cluster == 1:
+        return _Launch(*size)
+    return _Launch(*size, ctypes.pointer(_Attribute(_CLUSTER_DIMENSION, 0, cluster, 1, 1)), 1)
 
 
 @cache

@@ -92,6 +92,8 @@ template <class V, int32 N, class T> void strip(const Product<T>& p, int32 n) {
 }
 
 struct Thread {
+    static constexpr bool AHEAD = false;
+
     template <class T> void product(const Product<T>& p) const {
         using V = Vector<T>;
         int32 n = 0;
@@ -116,6 +118,7 @@ struct Thread {
         for (int32 i = 0; i < images; ++i) f(i);
     }
     void sync() const {}
+    void share() const {}
 };
 
 // ---- all images ---------------------------------------------------------------------------------
@@ -126,7 +129,7 @@ template <class T> int run(const Task<T>& task, int32 threads) {
     const int32 group = std::clamp((task.images + threads - 1) / threads, 1, GROUP);
     const int32 groups = (task.images + group - 1) / group;
     std::atomic<int32> next = 0, lacking = 0;
-    const int64 size = Sampler<T, Thread>(Thread(), task, nullptr, 0, group).size();
+    const int64 size = Sampler<T, Thread>(Thread(), task, Memory<T>{}, 0, group).size();
     if (size > INT32_MAX) return 1;
     auto work = [&] {
         const std::align_val_t line{64};
@@ -138,7 +141,8 @@ template <class T> int run(const Task<T>& task, int32 threads) {
         for (int32 g; (g = next++) < groups;) {
             const int32 first = g * group;
             const int32 images = std::min(group, task.images - first);
-            Sampler<T, Thread>(Thread(), task, workspace, first, images).run();
+            const Memory<T> memory = {{nullptr, 0}, {workspace, 0}, 0};
+            Sampler<T, Thread>(Thread(), task, memory, first, images).run();
         }
         operator delete(workspace, line);
     };

@@ -1,11 +1,16 @@
 // Images drawn pixel by pixel from a PixelCNN, of which every layer computes only what is new.
 //
 // One body, `Sampler`, for a CPU and for a GPU. It is run by a team that works on a group of images
-// together: one thread of the CPU, or a block of the GPU. A team has four functions: `product` adds
-// up a matrix product, `each` calls a function with every element of a map, `alone` with every
-// image, and `sync` waits until all members are done. What a member writes in one of the first
-// three, the others may read behind the next `sync`; an element of a product is always the same
-// member's if images, places and n are the same.
+// together: one thread of the CPU, or some blocks of the GPU. A team has five functions: `product`
+// adds up a matrix product, `each` calls a function with every element of a map, `alone` with every
+// image; `sync` and `share` wait until all members are done. An element of a product is always the
+// same member's if images, places and n are the same.
+//
+// A team's blocks each have all of its memory, and do all but products for themselves: what a
+// member writes in `each` or `alone`, those of its block may read behind the next `sync`. Of a
+// product every block writes a part, to all blocks' memories: all may read it behind the next
+// `share`, and what a product writes to, none may have touched since the last one. A team says with
+// AHEAD whether some of its memory is near, so that it pays to copy there what is soon needed.
 //
 // A sum is taken in the order that is written here, one fma for each term, so the images depend
 // neither on the team nor on the size of the group.
@@ -22,6 +27,7 @@ namespace corelab {
 
 constexpr int32 ALIGN = 16;   // numbers
 constexpr int32 CHUNK = 16;   // levels of which the probabilities are summed together
+constexpr int32 WINDOW = 4;   // columns of a map of which no more than these and their margin count
 constexpr int32 SHADES = 256;  // levels that a mixture of logistics knows
 
 enum Kind : int32 { GATED = 0, PLUSPLUS = 1 };
@@ -66,14 +72,23 @@ template <class T> struct Cursor {
     }
 };
 
-// The last rows of a map, between margins of zeros: [image][row][left + W + right][channel].
+// A memory of which the first ROOM numbers are NEAR: what comes first is put there if it fits.
+template <class T> struct Memory {
+    Cursor<T> near, far;
+    int64 room;
+
+    CORELAB_HD T* take(int64 n) { return near.used + n <= room ? near.take(n) : far.take(n); }
+};
+
+// The last rows of a map, between margins of zeros: [image][row][left + wide + right][channel], of
+// which the last WIDE columns are kept.
 template <class T> struct Rows {
     T* origin;  // column 0 of the first row of the first image
-    int32 kept, channels;
+    int32 kept, wide, channels;
     int64 row, image;  // strides
 
     CORELAB_HD T* at(int32 y, int32 x) const {
-        return origin + (y % kept) * row + (int64)x * channels;
+        return origin + (y % kept) * row + (int64)(x % wide) * channels;
     }
 };
 
@@ -97,32 +112,17 @@ template <class T> struct Product {
 
 template <class T, class Team> class Sampler {
   public:
-    // Lays out WORKSPACE, whose size is `size()`, for IMAGES images from the FIRST one on.
-    CORELAB_CALL Sampler(Team team, const Task<T>& task, T* workspace, int32 first, int32 images)
+    // Lays out MEMORY, of which it takes `size()`, for IMAGES images from the FIRST one on.
+    CORELAB_CALL Sampler(Team team, const Task<T>& task, const Memory<T>& given_memory, int32 first,
+                         int32 images)
         : team(team), task(task), first(first), images(images), H(task.net.height),
           W(task.net.width), C(task.net.channels), E(task.net.embed), L(task.net.layers),
           F(task.net.features), hidden(task.net.hidden), seen(C * E + 3), half(task.net.first / 2),
           reach(task.net.kernel / 2), width((task.net.outputs + ALIGN - 1) / ALIGN * ALIGN),
           levels(task.net.components ? SHADES : width), plusplus(task.net.kind == PLUSPLUS),
-          memory{workspace, 0} {
+          memory(given_memory) {
         const int32 N = images;
         const int32 side = plusplus ? 1 : half;
-        canvas = rows(plusplus ? 3 : half + 1, side, side, seen, 1);
-        if (plusplus) {
-            down = rows(2, 1, 1, 2 * F, L + 1);
-            down_second = rows(2, 1, 1, 2 * F, L);
-            right = rows(2, 1, 0, 2 * F, L);
-            right_second = rows(2, 1, 0, 2 * F, L);
-            stream = memory.take((int64)N * W * F);
-            left = memory.take((int64)N * W * F);
-        } else {
-            down = rows(reach + 1, reach, reach, F, L);
-            right = rows(1, reach, 0, F, L);
-        }
-        feature_stride = plusplus ? F : right.image;
-        below = memory.take((int64)N * W * 2 * F);
-        given = memory.take((int64)L * N * W * 2 * F);
-        given_second = plusplus ? memory.take((int64)L * N * W * 2 * F) : nullptr;
         line = memory.take((int64)N * 2 * F);
         gated = memory.take((int64)N * 2 * F);
         units = memory.take((int64)N * C * hidden);
@@ -133,14 +133,35 @@ template <class T, class Team> class Sampler {
         sums = memory.take((int64)N * (levels / CHUNK));
         least = memory.take(N);
         highest = memory.take(N);
+        if (Team::AHEAD) {
+            begins = memory.take((int64)L * N * (plusplus ? F : 2 * F));
+            begins_second = memory.take(plusplus ? (int64)L * N * 2 * F : 0);
+        }
+        if (!plusplus) right = rows(1, reach, smaller(W, WINDOW), 0, F, L);
+        feature_stride = plusplus ? F : right.image;
+        canvas = rows(plusplus ? 3 : half + 1, side, W, side, seen, 1);
+        below = memory.take((int64)N * W * 2 * F);
+        if (plusplus) {
+            right = rows(2, 1, W, 0, 2 * F, L);
+            right_second = rows(2, 1, W, 0, 2 * F, L);
+            stream = memory.take((int64)N * W * F);
+            left = memory.take((int64)N * W * F);
+            down = rows(2, 1, W, 1, 2 * F, L + 1);
+            down_second = rows(2, 1, W, 1, 2 * F, L);
+            given_second = memory.take((int64)L * N * W * 2 * F);
+        } else {
+            down = rows(reach + 1, reach, W, reach, F, L);
+        }
+        given = memory.take((int64)L * N * W * (plusplus ? F : 2 * F));
     }
 
-    CORELAB_CALL int64 size() const { return memory.used; }
+    // In numbers, near and far.
+    CORELAB_CALL int64 size() const { return memory.near.used + memory.far.used; }
 
     CORELAB_CALL void run() const {
-        T* const all = memory.base;
-        team.each(1, 1, (int32)memory.used, [=](int32, int32, int32 i) { all[i] = (T)0; });
-        team.sync();
+        clear(memory.near);
+        clear(memory.far);
+        team.share();
         for (int32 y = 0; y < H; ++y) {
             Cursor<const T> weights = {task.weights, 0};
             const T* table = weights.take((int64)task.net.levels * E);
@@ -151,8 +172,7 @@ template <class T, class Team> class Sampler {
             for (int32 x = 0; x < W; ++x) {
                 Cursor<const T> w = weights;
                 const T* h = nullptr;
-                if (plusplus) h = pixel_of_plusplus(y, x, w);
-                else if (!known) h = pixel_of_gated(y, x, w);  // nothing else depends on it
+                if (plusplus || !known) h = pixel(y, x, w);  // else nothing depends on it
                 if (known) {
                     for (int32 c = 0; c < C; ++c) encode(y, x, c, table);
                     team.sync();
@@ -163,14 +183,27 @@ template <class T, class Team> class Sampler {
         }
     }
 
+    // Asks for every product of a pixel once, in a row that is not given; of its sums there are none.
+    CORELAB_CALL void ask(Cursor<const T> weights) const {
+        const T* const h = pixel(H - 1, 0, weights);
+        draw(H - 1, 0, h, weights, task.weights);
+    }
+
   private:
     // ---- memory -------------------------------------------------------------------------------
 
+    CORELAB_CALL void clear(const Cursor<T>& part) const {
+        T* const all = part.base;
+        team.each(1, 1, (int32)part.used, [=](int32, int32, int32 i) { all[i] = (T)0; });
+    }
+
     // N maps of which the last KEPT rows are kept, with BEFORE and BEHIND columns of margin.
-    CORELAB_CALL Rows<T> rows(int32 kept, int32 before, int32 behind, int32 channels, int32 n) {
-        const int64 row = (int64)(before + W + behind) * channels;
+    CORELAB_CALL Rows<T> rows(int32 kept, int32 before, int32 wide, int32 behind, int32 channels,
+                              int32 n) {
+        const int64 row = (int64)(before + wide + behind) * channels;
         T* base = memory.take(n * images * kept * row);
-        return {base ? base + (int64)before * channels : base, kept, channels, row, kept * row};
+        return {base ? base + (int64)before * channels : base, kept, wide, channels, row,
+                kept * row};
     }
 
     CORELAB_CALL Rows<T> of(Rows<T> map, int32 i) const {
@@ -191,7 +224,7 @@ template <class T, class Team> class Sampler {
         bool begun = false;
         for (int32 r = y; r < y + count; ++r, w += (int64)p.k * p.n) {
             if (r < 0) continue;
-            p.a = map.at(r, x + shift);
+            p.a = map.at(r, x) + shift * map.channels;
             p.w = w;
             team.product(p);
             p.bias = p.extra = nullptr;
@@ -229,10 +262,44 @@ template <class T, class Team> class Sampler {
         return task.context + first * task.context_image + y * task.context_row + channel;
     }
 
-    // The products of GIVEN at column X are where those of the pixel begin.
-    CORELAB_CALL void from(Product<T>& p, const T* row, int32 x, int32 n) const {
-        p.extra = row + (int64)x * n;
-        p.extra_image = (int64)W * n;
+    // The network at column X of row Y, but for the head: the features that it sees.
+    CORELAB_CALL T* pixel(int32 y, int32 x, Cursor<const T>& weights) const {
+        if (!plusplus && x % right.wide == 0) move(right, x);
+        if (Team::AHEAD) {
+            copy(given, x, plusplus ? F : 2 * F, begins);
+            if (plusplus) copy(given_second, x, 2 * F, begins_second);
+        }
+        team.sync();
+        return plusplus ? pixel_of_plusplus(y, x, weights) : pixel_of_gated(y, x, weights);
+    }
+
+    // The place at column X of the ROW of all layers, with N channels.
+    CORELAB_CALL void copy(const T* row, int32 x, int32 n, T* out) const {
+        const int32 wide = W, all = images;
+        team.each(L, all, n, [=](int32 layer, int32 i, int32 j) {
+            const int64 map = (int64)layer * all + i;
+            out[map * n + j] = row[(map * wide + x) * n + j];
+        });
+    }
+
+    // Puts the last columns of the MAPs before column X, which is where the first one was.
+    CORELAB_CALL void move(const Rows<T>& map, int32 x) const {
+        const int32 n = map.channels, before = reach, wide = map.wide, all = images;
+        const int64 image = map.image;
+        T* const origin = map.origin;
+        team.each(L, all, n, [=](int32 layer, int32 i, int32 j) {
+            T* const place = origin + ((int64)layer * all + i) * image + j;
+            for (int32 k = -before; k < 0; ++k) place[k * n] = x ? place[(wide + k) * n] : (T)0;
+        });
+    }
+
+    // The product of layer I at column X begins with what its ROW has there, with N channels, of
+    // which teams with a memory that is nearer have a COPY.
+    CORELAB_CALL void from(Product<T>& p, const T* row, const T* copy, int32 i, int32 x,
+                           int32 n) const {
+        const int64 map = (int64)i * images * n;
+        p.extra = Team::AHEAD ? copy + map : row + map * W + x * n;
+        p.extra_image = Team::AHEAD ? n : W * n;
     }
 
     CORELAB_CALL void concat_elu(const T* in, int64 in_image, int32 places, T* out,
@@ -271,7 +338,7 @@ template <class T, class Team> class Sampler {
             const T* const bias = weights.take(2 * F);  // of across and of the horizontal kernel
             convolve(over_row(2 * F, below, vertical_bias, context(y, 4 * F * i)), in, top, tall, 0,
                      -side, wide, vertical);
-            team.sync();
+            team.share();
             if (y >= task.given) {
                 T* out = given + (int64)i * images * W * 2 * F;
                 Product<T> p = over_row(2 * F, out, bias, context(y, 4 * F * i + 2 * F));
@@ -283,7 +350,7 @@ template <class T, class Team> class Sampler {
                 const Rows<T> map = of(down, i);
                 gates(below, W, map.at(y, 0), map.image);
             }
-            team.sync();
+            team.share();
         }
     }
 
@@ -304,15 +371,15 @@ template <class T, class Team> class Sampler {
             const T* const pointwise = weights.take((int64)F * F);
             const T* const bias = weights.take(F);
             Product<T> p = at_pixel(0, nullptr, 0, 2 * F, line, 2 * F, nullptr, nullptr);
-            from(p, given + (int64)i * images * W * 2 * F, x, 2 * F);
+            from(p, given, begins, i, x, 2 * F);
             convolve(p, in, y, 1, x, -side, own, horizontal);
-            team.sync();
+            team.share();
             gates(line, 1, gated, F);
             team.sync();
             p = at_pixel(F, gated, F, F, out.at(y, x), out.image, pointwise, bias);
             if (i) p.extra = in.at(y, x), p.extra_image = in.image;
             team.product(p);
-            team.sync();
+            team.share();
         }
         return of(right, L - 1).at(y, x);
     }
@@ -330,7 +397,7 @@ template <class T, class Team> class Sampler {
         convolve(over_row(F, left, bias, nullptr), canvas, y - 1, 1, 0, -1, 3, w);
         w = weights.take((int64)seen * F);
         convolve(over_row(F, left, nullptr, nullptr), canvas, y - 1, 1, 0, -1, 1, w);
-        team.sync();
+        team.share();
         concat_elu(stream, (int64)W * F, W, down.at(y, 0), down.image);
         team.sync();
         for (int32 i = 0; i < L; ++i) {
@@ -338,20 +405,20 @@ template <class T, class Team> class Sampler {
             w = weights.take(2 * 3 * 2 * square);
             bias = weights.take(F);
             convolve(over_row(F, below, bias, nullptr), of(down, i), y - 1, 2, 0, -1, 3, w);
-            team.sync();
+            team.share();
             concat_elu(below, (int64)W * F, W, second.at(y, 0), second.image);
-            team.sync();
+            team.share();
             w = weights.take(2 * 3 * 4 * square);
             bias = weights.take(2 * F);
             convolve(over_row(2 * F, below, bias, context(y, 4 * F * i)), second, y - 1, 2, 0, -1,
                      3, w);
-            team.sync();
+            team.share();
             add_glu(below, stream, W);
             team.sync();
             const Rows<T> next = of(down, i + 1);  // what the next layer sees, and ul is told
             concat_elu(stream, (int64)W * F, W, next.at(y, 0), next.image);
             team.sync();
-            const int64 layer = (int64)i * images * W * 2 * F;
+            const int64 layer = (int64)i * images * W * F;
             w = weights.take(2 * square);
             bias = weights.take(F);  // of this kernel and of the next
             Product<T> p = over_row(F, given + layer, bias, nullptr);
@@ -362,9 +429,9 @@ template <class T, class Team> class Sampler {
                      w);
             w = weights.take(2 * 4 * square);
             bias = weights.take(2 * F);
-            convolve(over_row(2 * F, given_second + layer, bias, context(y, 4 * F * i + 2 * F)),
+            convolve(over_row(2 * F, given_second + 2 * layer, bias, context(y, 4 * F * i + 2 * F)),
                      of(right_second, i), y - 1, 1, 0, -1, 2, w);
-            team.sync();
+            team.share();
         }
     }
 
@@ -373,26 +440,25 @@ template <class T, class Team> class Sampler {
         const int64 square = (int64)F * F;
         T* const ul = gated;
         Product<T> p = at_pixel(0, nullptr, 0, F, ul, F, nullptr, nullptr);
-        from(p, left, x, F);
+        p.extra = left + (int64)x * F, p.extra_image = (int64)W * F;
         convolve(p, canvas, y, 1, x, -1, 1, weights.take((int64)seen * F));
-        team.sync();
+        team.share();
         for (int32 i = 0; i < L; ++i) {
-            const int64 layer = (int64)i * images * W * 2 * F;
             const Rows<T> in = of(right, i), second = of(right_second, i);
             concat_elu(ul, F, 1, in.at(y, x), in.image);
             team.sync();
             p = at_pixel(0, nullptr, 0, F, line, F, nullptr, nullptr);
-            from(p, given + layer, x, F);
+            from(p, given, begins, i, x, F);
             convolve(p, in, y, 1, x, -1, 2, weights.take(2 * 2 * square));
-            team.sync();
+            team.share();
             concat_elu(line, F, 1, second.at(y, x), second.image);
-            team.sync();
+            team.share();
             p = at_pixel(0, nullptr, 0, 2 * F, line, 2 * F, nullptr, nullptr);
-            from(p, given_second + layer, x, 2 * F);
+            from(p, given_second, begins_second, i, x, 2 * F);
             convolve(p, second, y, 1, x, -1, 2, weights.take(2 * 4 * square));
-            team.sync();
+            team.share();
             add_glu(line, ul, 1);
-            team.sync();
+            team.share();
         }
         return ul;
     }
@@ -440,7 +506,7 @@ template <class T, class Team> class Sampler {
         const T* w = weights.take((int64)F * columns);
         const T* bias = weights.take(columns);
         team.product(at_pixel(F, active, F, columns, units, columns, w, bias));
-        team.sync();
+        team.share();
         Cursor<const T> out = weights;
         for (int32 c = 1; c < C; ++c) out.take((int64)c * E * hidden);
         for (int32 c = 0; c < C; ++c) {
@@ -449,7 +515,7 @@ template <class T, class Team> class Sampler {
                 w = weights.take((int64)c * E * hidden);
                 team.product(at_pixel(c * E, canvas.at(y, x), canvas.image, hidden, own, columns, w,
                                       nullptr));
-                team.sync();
+                team.share();
             }
             team.each(images, 1, hidden, [=](int32 i, int32, int32 j) {
                 own[i * columns + j] = relu(own[i * columns + j]);
@@ -458,7 +524,7 @@ template <class T, class Team> class Sampler {
             w = out.take((int64)hidden * width);
             bias = out.take(width);
             team.product(at_pixel(hidden, own, columns, width, parameters, width, w, bias));
-            team.sync();
+            team.share();
             if (task.record) {
                 T* const kept = task.record + ((((int64)first * H + y) * W + x) * C + c) * n;
                 const int64 step = (int64)H * W * C * n;
@@ -627,7 +693,7 @@ template <class T, class Team> class Sampler {
     const int32 width;  // of the parameters of a sub-pixel in memory
     const int32 levels;
     const bool plusplus;
-    Cursor<T> memory;
+    Memory<T> memory;
     int64 feature_stride;
 
     Rows<T> canvas;  // the encoded image and the background
@@ -635,7 +701,8 @@ template <class T, class Team> class Sampler {
     Rows<T> down_second = {}, right_second = {};  // and the second ones of a block
     T *stream = nullptr, *left = nullptr;  // of a row: u, and where ul begins
     T* below;  // of a row: what a layer makes of the rows above
-    T *given, *given_second;  // of a row and all layers: where the products of its pixels begin
+    T *given, *given_second = nullptr;  // of a row and all layers: where products of pixels begin
+    T *begins = nullptr, *begins_second = nullptr;  // copies of them at a pixel
     T *line, *gated;  // of a pixel
     T *units, *parameters;  // of its head
     T *mixture, *shades, *maxima, *sums, *least, *highest;  // of the distribution of a sub-pixel

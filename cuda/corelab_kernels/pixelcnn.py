@@ -8,7 +8,7 @@ from the batch that the image is in.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from dataclasses import astuple, dataclass
 from functools import cache
@@ -25,9 +25,15 @@ ALIGN = 16
 _SHADES = 256
 """Levels of a mixture of logistics."""
 _BLOCK = 256
-"""Threads that draw an image on a GPU, `THREADS` in pixelcnn.cu."""
+"""Threads of a block on a GPU, `THREADS` in pixelcnn.cu."""
 _MOST = 2**31 - _BLOCK
 """Numbers in the memory of a block, all of which it counts through in 32 bits."""
+_CLUSTERS = (1, 2, 4, 8)
+"""Blocks that may draw an image together."""
+_GROUP = 8
+"""Images that they draw at once, at most."""
+_NEAR = 16 * 1024
+"""Bytes of shared memory that a block wants for what changes, besides weights."""
 _TOO_LARGE = "there is not enough memory to draw images of this size from this network"
 
 
@@ -87,6 +93,16 @@ def _task(number: Any) -> type[ctypes.Structure]:
         ]
 
     return Task
+
+
+class _Plan(ctypes.Structure):
+    _fields_ = [
+        ("images", c_int32),
+        ("kept", c_int32),
+        ("room", c_int32),
+        ("from", c_int64),
+        ("size", c_int64),
+    ]
 
 
 _TASKS = {torch.float32: _task(c_float), torch.float64: _task(c_double)}
@@ -178,9 +194,10 @@ def _on_cpu(
     top_k: int,
     record: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    task, drawn, failed = _prepare(
-        sizes, weights, context, uniforms, symbols, given, temperature, top_k, record
-    )
+    _check(Sizes(*sizes), weights, context, uniforms, symbols, given, temperature, top_k)
+    drawn, failed = symbols.clone(), symbols.new_zeros(len(uniforms))
+    operands = (sizes, weights, context, uniforms, drawn, failed, given, temperature, top_k)
+    task = _task_of(*operands, record)
     call = _twin()["pixelcnn_sample32" if uniforms.dtype == torch.float32 else "pixelcnn_sample64"]
     if call(ctypes.byref(task), torch.get_num_threads()):
         raise StorageError(_TOO_LARGE)
@@ -197,36 +214,83 @@ def _on_gpu(
     temperature: float,
     top_k: int,
 ) -> tuple[Tensor, Tensor]:
-    task, drawn, failed = _prepare(
-        sizes, weights, context, uniforms, symbols, given, temperature, top_k, None
+    _check(Sizes(*sizes), weights, context, uniforms, symbols, given, temperature, top_k)
+    name, n = f"pixelcnn_sample{8 * uniforms.itemsize}", len(uniforms)
+    if not n:
+        return symbols.clone(), symbols.new_zeros(0)
+    team = _team(tuple(sizes), uniforms.itemsize, uniforms.device)
+    plan = team.plan(n)
+    blocks = -(-n // plan.images) * team.blocks
+    drawn = symbols.repeat(team.blocks, 1, 1, 1, 1)  # each block has its own
+    failed = symbols.new_zeros(team.blocks, n)
+    task = _task_of(
+        sizes, weights, context, uniforms, drawn, failed, given, temperature, top_k, None
     )
-    bits = 32 if uniforms.dtype == torch.float32 else 64
-    size = _workspace(tuple(sizes), bits, uniforms.device)
-    blocks = len(uniforms)
-    if blocks:
-        try:
-            workspace = uniforms.new_empty(blocks, size)
-        except torch.OutOfMemoryError as error:
-            raise StorageError(_TOO_LARGE) from error
-        kernels = _kernels(uniforms.device)
-        pointer = c_void_p(workspace.data_ptr())
-        kernels.launch(f"pixelcnn_sample{bits}", blocks, _BLOCK, task, pointer, c_int64(size))
-    return drawn, failed
+    try:
+        workspace = uniforms.new_empty(blocks, plan.size)
+    except torch.OutOfMemoryError as error:
+        raise StorageError(_TOO_LARGE) from error
+    operands = task, plan, c_void_p(workspace.data_ptr())
+    options = {"shared": team.shared, "cluster": team.blocks}
+    _kernels(uniforms.device).launch(name, blocks, _BLOCK, *operands, **options)
+    return drawn[0], failed[0]
 
 
 def _kernels(device: torch.device) -> nvidia.Kernels:
     return nvidia.load("pixelcnn", device.index)
 
 
+@dataclass(frozen=True)
+class _Team:
+    """What draws images of one network together on a GPU."""
+
+    blocks: int
+    """In a cluster."""
+    kept: int
+    """Numbers that each keeps of the weights of pixels: all, or none."""
+    start: int
+    """Where these weights begin."""
+    shared: int
+    """Bytes of a block's shared memory."""
+    room: int
+    """Numbers that it has room for besides."""
+    at_once: int
+    """Teams that the GPU has room for."""
+    memory: tuple[int, ...]
+    """Numbers that a block needs to draw 1, 2, … images."""
+
+    def plan(self, images: int) -> _Plan:
+        """For so many images: as few at a time as all teams of the GPU can draw at once."""
+        group = min(-(-images // self.at_once), len(self.memory))
+        size = self.memory[group - 1]
+        return _Plan(group, self.kept, min(self.room, size), self.start, size)
+
+
 @cache
-def _workspace(sizes: tuple[int, ...], bits: int, device: torch.device) -> int:
-    """Numbers of memory that a block needs on the GPU DEVICE, which says it itself."""
-    size = torch.zeros((), dtype=torch.int64, device=device)
-    kernels = _kernels(device)
-    kernels.launch(f"pixelcnn_workspace{bits}", 1, 1, _Network(*sizes), c_void_p(size.data_ptr()))
-    if (numbers := int(size)) > _MOST:
+def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device) -> _Team:
+    """The fewest blocks whose shared memory has room for the weights of pixels, else one."""
+    kernels, name = _kernels(device), f"pixelcnn_sample{8 * itemsize}"
+    needs = torch.zeros(1 + _GROUP, dtype=torch.int64, device=device)
+    operands = _Network(*sizes), c_int32(_GROUP), c_void_p(needs.data_ptr())
+    kernels.launch(f"pixelcnn_needs{8 * itemsize}", 1, 1, *operands)
+    own, *memory = needs.tolist()  # the GPU knows it itself
+    memory = [numbers for numbers in memory if numbers <= _MOST]
+    if not memory:
         raise StorageError(_TOO_LARGE)
-    return numbers
+    net, most = Sizes(*sizes), (kernels.most_shared - own) // itemsize // ALIGN * ALIGN
+    start = _size(_rows(net))
+    for blocks in _CLUSTERS if kernels.has_clusters else (1,):
+        kept = _size([(count(net) - start) // blocks])
+        if kept + _NEAR // itemsize > most:
+            continue
+        shared = most * itemsize + own
+        at_once = kernels.multiprocessors
+        if blocks > 1:
+            at_once = kernels.clusters(name, _BLOCK, shared=shared, cluster=blocks)
+        if at_once:
+            return _Team(blocks, kept, start, shared, most - kept, at_once, tuple(memory))
+    shared = most * itemsize + own
+    return _Team(1, 0, 0, shared, most, kernels.multiprocessors, tuple(memory))
 
 
 def _fake(
@@ -252,24 +316,21 @@ def _twin() -> ctypes.CDLL:
     return build.load("pixelcnn", build.exact())
 
 
-def _prepare(
+def _task_of(
     sizes: Sequence[int],
     weights: Tensor,
     context: Tensor,
     uniforms: Tensor,
-    symbols: Tensor,
+    drawn: Tensor,
+    failed: Tensor,
     given: int,
     temperature: float,
     top_k: int,
     record: Tensor | None,
-) -> tuple[Any, Tensor, Tensor]:
-    """The task in C, and what it writes: the images and where they failed."""
-    net = Sizes(*sizes)
-    _check(net, weights, context, uniforms, symbols, given, temperature, top_k)
-    drawn = symbols.clone()
-    failed = symbols.new_zeros(len(uniforms))
+) -> ctypes.Structure:
+    """`Task` of pixelcnn.h."""
     strides = [0 if n == 1 else s for n, s in zip(context.shape, context.stride(), strict=True)]
-    task = _TASKS[uniforms.dtype](
+    return _TASKS[uniforms.dtype](
         _Network(*sizes),
         weights.data_ptr(),
         context.data_ptr(),
@@ -283,7 +344,6 @@ def _prepare(
         None if record is None else record.data_ptr(),
         failed.data_ptr(),
     )
-    return task, drawn, failed
 
 
 def _check(
@@ -364,28 +424,40 @@ def _fits(what: str, value: object, fit: bool, right: object) -> None:
 
 def count(net: Sizes) -> int:
     """How many numbers the weights of NET are, with what lies between its parts."""
-    return sum(-(-n // ALIGN) * ALIGN for n in _parts(net))
+    return _size(_rows(net)) + _size(_pixels(net))
 
 
-def _parts(net: Sizes) -> list[int]:
-    F, C, E = net.features, net.channels, net.embed
-    seen = C * E + 3
-    parts = [net.levels * E, net.height * net.width * 3]
+def _size(parts: list[int]) -> int:
+    return sum(-(-n // ALIGN) * ALIGN for n in parts)
+
+
+def _layers(net: Sizes) -> Iterator[tuple[int, int, int]]:
+    """Of a gated network's kernels: their cut height, their width, and channels that they see."""
+    yield net.first // 2, net.first, net.channels * net.embed + 3
+    for _ in range(net.layers - 1):
+        yield net.kernel // 2 + 1, net.kernel, net.features
+
+
+def _rows(net: Sizes) -> list[int]:
+    """The sizes of the parts that are needed once for a row, and before it."""
+    F, seen = net.features, net.channels * net.embed + 3
     square = F * F
+    parts = [net.levels * net.embed, net.height * net.width * 3]
     if net.kind == 0:
-        heights = [net.first // 2, *[net.kernel // 2 + 1] * (net.layers - 1)]
-        columns = [net.first, *[net.kernel] * (net.layers - 1)]
-        inputs = [seen, *[F] * (net.layers - 1)]
-        layers = list(zip(heights, columns, inputs, strict=True))
-        for h, w, i in layers:
+        for h, w, i in _layers(net):
             parts += [h * w * i * 2 * F, 2 * F, 4 * square, 2 * F]
-        for h, _, i in layers:
-            parts += [h * i * 2 * F, square, F]
-    else:
-        parts += [6 * seen * F, F, 3 * seen * F, F, seen * F]
-        row = [12 * square, F, 24 * square, 2 * F, 2 * square, F, 4 * square, 8 * square, 2 * F]
-        parts += row * net.layers
-        parts += [seen * F, *[4 * square, 8 * square] * net.layers]
+        return parts
+    row = [12 * square, F, 24 * square, 2 * F, 2 * square, F, 4 * square, 8 * square, 2 * F]
+    return [*parts, 6 * seen * F, F, 3 * seen * F, F, seen * F, *row * net.layers]
+
+
+def _pixels(net: Sizes) -> list[int]:
+    """The sizes of the parts that are needed for every pixel."""
+    F, C, E = net.features, net.channels, net.embed
+    square = F * F
+    parts = [(C * E + 3) * F, *[4 * square, 8 * square] * net.layers]
+    if net.kind == 0:
+        parts = [n for h, _, i in _layers(net) for n in (h * i * 2 * F, square, F)]
     units = C * net.hidden
     parts += [F * units, units, *(c * E * net.hidden for c in range(1, C))]
     width = -(-net.outputs // ALIGN) * ALIGN

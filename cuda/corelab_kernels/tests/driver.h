@@ -1,8 +1,9 @@
 // A CUDA driver of one's own, for machines without a GPU: as much as nvidia.py asks of it.
 //
-// Kernels run on a CPU. Each thread of a block is a thread, and blocks follow each other, so the
-// order of things is a GPU's, and ThreadSanitizer finds barriers that are missing. What the driver
-// is asked is written down, it refuses what a driver refuses, and it can be told to.
+// Kernels run on a CPU. Each thread of a cluster of blocks is a thread, and clusters follow each
+// other, so the order of things is a GPU's, and ThreadSanitizer finds barriers that are missing.
+// Shared memory is full of NaN at first. What the driver is asked is written down, it refuses what a
+// driver refuses, and it can be told to.
 //
 // A program includes this file, then a .cu file, and defines `kernels`.
 #pragma once
@@ -20,24 +21,59 @@
 
 namespace {
 
+constexpr unsigned MOST_BLOCKS = 8;  // of a cluster
+
+// In turn, else the sanitizer takes the next one's waiting for this.
+struct Barrier {
+    pthread_barrier_t of[2];
+
+    void begin(unsigned threads) {
+        for (auto& barrier : of) pthread_barrier_init(&barrier, nullptr, threads);
+    }
+    void end() {
+        for (auto& barrier : of) pthread_barrier_destroy(&barrier);
+    }
+    void wait(int& turn) { pthread_barrier_wait(&of[turn++ & 1]); }
+};
+
 struct Index {
     unsigned x;
 };
-thread_local Index threadIdx;
-Index blockIdx, blockDim;
-pthread_barrier_t barriers[2];  // in turn, else the sanitizer takes the next one's waiting for this
-thread_local int turn;
+thread_local Index threadIdx, blockIdx;
+Index blockDim;
+thread_local unsigned rank;  // of the block
+unsigned cluster;            // blocks of one
+thread_local int turn, cluster_turn, cluster_waits;
+int leave_out = -1;  // that wait of a cluster: its blocks do not wait for each other
+Barrier barriers[MOST_BLOCKS], cluster_barrier;
+std::vector<unsigned char> shared[MOST_BLOCKS];
 
-void __syncthreads() { pthread_barrier_wait(&barriers[turn++ & 1]); }
+void __syncthreads() { barriers[rank].wait(turn); }
 template <class T> T __ldg(const T* p) { return *p; }
 
 }  // namespace
+
+namespace corelab {
+
+inline unsigned char* shared_memory() { return shared[rank].data(); }
+inline int cluster_rank() { return rank; }
+inline int cluster_size() { return cluster; }
+inline void sync_cluster() {
+    if (cluster_waits++ == leave_out) __syncthreads();
+    else cluster_barrier.wait(cluster_turn);
+}
+template <class T> T* in_block(T* p, int other) {
+    const auto at = reinterpret_cast<unsigned char*>(p) - shared[rank].data();
+    return reinterpret_cast<T*>(shared[other].data() + at);
+}
+
+}  // namespace corelab
 
 #define __global__
 #define __device__
 #define __noinline__
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 // ---- kernels ------------------------------------------------------------------------------------
 
@@ -59,23 +95,26 @@ template <class... A> Function function(const char* name, void (*kernel)(A...)) 
     return {name, on, {(int)sizeof(A)...}};
 }
 
-void run(const Function& function, unsigned blocks, unsigned threads, void** arguments) {
-    blockDim.x = threads;
-    for (auto& barrier : barriers) pthread_barrier_init(&barrier, nullptr, threads);
-    std::vector<std::thread> block;
-    for (unsigned i = 0; i < threads; ++i)
-        block.emplace_back([&, i] {
-            threadIdx.x = i;
-            for (unsigned b = 0; b < blocks; ++b) {
-                if (i == 0) blockIdx.x = b;
-                __syncthreads();
+// BLOCKS in clusters of SIZE, each with so many bytes of MEMORY to share.
+void run(const Function& function, unsigned blocks, unsigned threads, void** arguments,
+         unsigned size = 1, unsigned memory = 0) {
+    blockDim.x = threads, cluster = size;
+    cluster_barrier.begin(size * threads);
+    for (unsigned r = 0; r < size; ++r) barriers[r].begin(threads), shared[r].resize(memory);
+    std::vector<std::thread> all;
+    for (unsigned i = 0; i < size * threads; ++i)
+        all.emplace_back([&, i] {
+            threadIdx.x = i % threads, rank = i / threads;
+            for (blockIdx.x = rank; blockIdx.x < blocks; blockIdx.x += size) {
+                if (threadIdx.x == 0) std::memset(shared[rank].data(), 0xFF, memory);
+                corelab::sync_cluster();
                 function.call(arguments);
-                turn &= 1;
-                __syncthreads();
+                corelab::sync_cluster();
             }
         });
-    for (std::thread& thread : block) thread.join();
-    for (auto& barrier : barriers) pthread_barrier_destroy(&barrier);
+    for (std::thread& thread : all) thread.join();
+    for (unsigned r = 0; r < size; ++r) barriers[r].end();
+    cluster_barrier.end();
 }
 
 std::vector<Function> kernels();  // those of the program
@@ -91,8 +130,9 @@ const Function* find(const char* name) {
 // ---- the driver ---------------------------------------------------------------------------------
 
 enum { INVALID_VALUE = 1, NOT_INITIALISED = 3, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
-       INVALID_HANDLE = 400, NOT_FOUND = 500 };
-constexpr int DEVICES = 2, MOST_STATIC = 48 << 10, MOST_SHARED = 227 << 10, MAX_DYNAMIC_SHARED = 8;
+       INVALID_HANDLE = 400, NOT_FOUND = 500, INVALID_CLUSTER_SIZE = 912 };
+enum { MULTIPROCESSORS = 16, MOST_SHARED = 97, CLUSTERS = 120 };  // attributes of a GPU
+constexpr int DEVICES = 2, MOST_STATIC = 48 << 10, MAX_DYNAMIC_SHARED = 8, CLUSTER_DIMENSION = 4;
 constexpr long CONTEXT = 0x7C00'0000'0000, MODULE = 0x7D00'0000'0000;  // no 32 bits hold a handle
 
 struct Loaded {
@@ -101,7 +141,31 @@ struct Loaded {
     int shared;  // that a block may have
 };
 
+// As in cuda.h, without what is not asked for.
+struct Attribute {
+    int id, pad;
+    unsigned x, y, z;
+    char rest[52];
+};
+struct Launch {
+    unsigned blocks, blocks_y, blocks_z, threads, threads_y, threads_z, shared;
+    long stream;
+    const Attribute* attributes;
+    unsigned count;
+
+    unsigned cluster() const { return count ? attributes->x : 1; }
+    bool fits(const Loaded* function) const {
+        bool fit = blocks && blocks_y == 1 && blocks_z == 1 && threads && threads <= 1024;
+        fit = fit && threads_y == 1 && threads_z == 1 && shared <= (unsigned)function->shared;
+        if (!count) return fit;
+        const Attribute& a = *attributes;
+        fit = fit && count == 1 && a.id == CLUSTER_DIMENSION && a.x && a.y == 1 && a.z == 1;
+        return fit && a.x <= MOST_BLOCKS && blocks % a.x == 0;
+    }
+};
+
 bool initialised;
+int multiprocessors, most_shared, clusters;
 int refused_with;
 thread_local long current;
 std::string said, refused;
@@ -119,7 +183,14 @@ template <class... A> int told(int code, const char* name, const char* form, A..
 extern "C" {
 
 // Begin anew.
-void driver_resets() { initialised = false, current = 0, said.clear(), refused.clear(); }
+void driver_resets() {
+    initialised = false, current = 0, said.clear(), refused.clear();
+    multiprocessors = 132, most_shared = 227 << 10, clusters = 1;
+}
+// The GPU is another one from now on.
+void driver_has(int multiprocessors_, int most_shared_, int clusters_) {
+    multiprocessors = multiprocessors_, most_shared = most_shared_, clusters = clusters_;
+}
 // What was asked of the driver since this was asked last, a line for each call.
 const char* driver_said() {
     static std::string last;
@@ -143,6 +214,14 @@ int cuDeviceGet(int* device, int index) {
     *device = index;
     return told(index < DEVICES ? 0 : INVALID_DEVICE, "cuDeviceGet", " %d", index);
 }
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+    *value = attribute == MULTIPROCESSORS ? multiprocessors
+             : attribute == MOST_SHARED   ? most_shared
+             : attribute == CLUSTERS      ? clusters
+                                          : -1;
+    const int code = *value < 0 ? INVALID_VALUE : 0;
+    return told(code, "cuDeviceGetAttribute", " %d %d", attribute, device);
+}
 int cuDevicePrimaryCtxRetain(long* context, int device) {
     *context = CONTEXT + device;
     return told(0, "cuDevicePrimaryCtxRetain", " %d", device);
@@ -162,26 +241,33 @@ int cuModuleGetFunction(Loaded** function, long module, const char* name) {
     return told(found ? 0 : NOT_FOUND, "cuModuleGetFunction", " %s", name);
 }
 int cuFuncSetAttribute(Loaded* function, int attribute, int value) {
-    const bool fits = attribute == MAX_DYNAMIC_SHARED && value <= MOST_SHARED;
+    const bool fits = attribute == MAX_DYNAMIC_SHARED && value <= most_shared;
     if (fits) function->shared = value;
     return told(fits ? 0 : INVALID_VALUE, "cuFuncSetAttribute", " %d %d", attribute, value);
 }
-int cuLaunchKernel(Loaded* function, unsigned x, unsigned y, unsigned z, unsigned threads,
-                   unsigned threads_y, unsigned threads_z, unsigned shared, long stream,
-                   void** arguments, void** extra) {
-    bool fits = x && y == 1 && z == 1 && threads && threads <= 1024 && threads_y == 1;
-    fits = fits && threads_z == 1 && shared <= (unsigned)function->shared && !extra;
-    int code = fits ? 0 : INVALID_VALUE;
+int cuOccupancyMaxActiveClusters(int* most, Loaded* function, const Launch* launch) {
+    *most = multiprocessors / launch->cluster();
+    const int code = clusters && launch->fits(function) ? 0 : INVALID_VALUE;
+    return told(code, "cuOccupancyMaxActiveClusters", " %s %u, %u bytes", function->function->name,
+                launch->cluster(), launch->shared);
+}
+int cuLaunchKernelEx(const Launch* launch, Loaded* function, void** arguments, void** extra) {
+    int code = launch->fits(function) && !extra ? 0 : INVALID_VALUE;
     if (function->context != current) code = INVALID_HANDLE;
-    code = told(code, "cuLaunchKernel", " %s %u x %u, %u bytes, stream %ld",
-                function->function->name, x, threads, shared, stream);
-    if (!code) run(*function->function, x, threads, arguments);
+    if (launch->count && !clusters) code = INVALID_CLUSTER_SIZE;
+    code = told(code, "cuLaunchKernelEx", " %s %u x %u in %u, %u bytes, stream %ld",
+                function->function->name, launch->blocks, launch->threads, launch->cluster(),
+                launch->shared, launch->stream);
+    if (!code)
+        run(*function->function, launch->blocks, launch->threads, arguments, launch->cluster(),
+            launch->shared);
     return code;
 }
 int cuGetErrorString(int code, const char** text) {
     switch (code) {
         case 2: *text = "out of memory"; break;
         case INVALID_VALUE: *text = "invalid argument"; break;
+        case INVALID_CLUSTER_SIZE: *text = "cluster misconfiguration"; break;
         case INVALID_HANDLE: *text = "invalid resource handle"; break;
         case NOT_FOUND: *text = "named symbol not found"; break;
         default: *text = nullptr; return INVALID_VALUE;

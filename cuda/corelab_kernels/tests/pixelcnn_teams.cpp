@@ -17,6 +17,7 @@ namespace {
 constexpr int32 BARRIERS = 3;
 
 struct Member {
+    static constexpr bool AHEAD = true;
     int32 index, members, leave_out;
     pthread_barrier_t* barriers;
     int32* waits;
@@ -44,6 +45,7 @@ struct Member {
         const int32 wait = (*waits)++;
         if (wait != leave_out) pthread_barrier_wait(barriers + wait % BARRIERS);
     }
+    void share() const { sync(); }
 };
 
 float random_number() { return (float)rand() / RAND_MAX - 0.5f; }
@@ -61,7 +63,9 @@ template <class T> bool same(Network net, T temperature, int32 top_k, int32 leav
     if (run(task, 1)) return false;
 
     task.symbols = other.data();
-    std::vector<T> workspace(Sampler<T, Thread>(Thread(), task, nullptr, 0, images).size());
+    std::vector<T> far(Sampler<T, Member>(Member(), task, Memory<T>{}, 0, images).size());
+    std::vector<T> near(far.size() / 2 / ALIGN * ALIGN);
+    const Memory<T> memory = {{near.data(), 0}, {far.data(), 0}, (int64)near.size()};
     pthread_barrier_t barriers[BARRIERS];
     for (auto& barrier : barriers) pthread_barrier_init(&barrier, nullptr, members);
     std::vector<std::thread> team;
@@ -69,7 +73,7 @@ template <class T> bool same(Network net, T temperature, int32 top_k, int32 leav
         team.emplace_back([&, i] {
             int32 waits = 0;
             const Member member = {i, members, leave_out, barriers, &waits};
-            Sampler<T, Member>(member, task, workspace.data(), 0, images).run();
+            Sampler<T, Member>(member, task, memory, 0, images).run();
         });
     }
     for (std::thread& member : team) member.join();

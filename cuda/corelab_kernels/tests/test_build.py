@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +9,6 @@ import pytest
 from corelab_kernels import build
 from corelab_kernels.build import NoCompiler
 
-COMPILERS = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler"
-)
-
 
 def source(folder, number):
     path = folder / "made.cpp"
@@ -23,7 +16,7 @@ def source(folder, number):
     return path
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_a_library_is_made_once_for_each_content(tmp_path):
     cache = tmp_path / "cache"
     one = build.build(source(tmp_path, 1), cache)
@@ -36,7 +29,7 @@ def test_a_library_is_made_once_for_each_content(tmp_path):
     assert sorted(cache.iterdir()) == sorted([one, other])  # and nothing half made
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_a_changed_header_or_flag_makes_another_library(tmp_path):
     path, cache = tmp_path / "made.cpp", tmp_path / "cache"
     path.write_text('#include "header.h"\nextern "C" int number() { return NUMBER + MORE; }\n')
@@ -72,7 +65,7 @@ def test_the_instructions_are_those_that_the_processor_lists(
     assert build.instructions.__wrapped__() == ""
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_processes_that_make_it_at_once_all_get_a_whole_one(tmp_path):
     path, cache = source(tmp_path, 7), tmp_path / "cache"
     code = (
@@ -95,7 +88,7 @@ def test_a_missing_compiler_is_told(tmp_path, monkeypatch):
         build.build(source(tmp_path, 1), tmp_path)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_a_source_with_a_mistake_is_told_by_the_compilers_words(tmp_path):
     path = tmp_path / "wrong.cpp"
     path.write_text("int x = ;\n")
@@ -104,7 +97,7 @@ def test_a_source_with_a_mistake_is_told_by_the_compilers_words(tmp_path):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_a_cache_that_cannot_be_written_is_told(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")

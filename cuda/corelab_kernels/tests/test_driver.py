@@ -53,7 +53,11 @@ def test_a_module_is_loaded_once_for_each_gpu(driver):
         "cuDevicePrimaryCtxRetain 0",
         "cuCtxSetCurrent 0",
         "cuModuleLoadData \x7fELF",
+        "cuDeviceGetAttribute 16 0",
+        "cuDeviceGetAttribute 97 0",
+        "cuDeviceGetAttribute 120 0",
     ]
+    assert (first.multiprocessors, first.most_shared, first.has_clusters) == (132, 227 << 10, True)
     assert nvidia.load("place", 0) is first
     assert said(driver) == []
     assert nvidia.load("place", 1) is not first
@@ -68,7 +72,7 @@ def test_a_launch_is_on_the_current_stream_of_its_gpu(driver):
         assert np.array_equal(launch(kernels[index]), expected)
         done = [
             f"cuCtxSetCurrent {index}",
-            f"cuLaunchKernel place 3 x 32, 0 bytes, stream {0x7E00_0000_0000 + index}",
+            f"cuLaunchKernelEx place 3 x 32 in 1, 0 bytes, stream {0x7E00_0000_0000 + index}",
         ]
         assert said(driver) == [done[0], "cuModuleGetFunction place", done[1]]
         launch(kernels[index])
@@ -82,30 +86,58 @@ def test_more_shared_memory_than_a_block_has_is_asked_for_once(driver):
         launch(kernels, shared=100 << 10)
     asked = said(driver)
     assert asked.count("cuFuncSetAttribute 8 102400") == 1
-    assert asked[-1].startswith("cuLaunchKernel place 3 x 32, 102400 bytes")
+    assert asked[-1].startswith("cuLaunchKernelEx place 3 x 32 in 1, 102400 bytes")
+    launch(kernels, shared=101 << 10)
+    launch(kernels, shared=100 << 10)
+    assert [line for line in said(driver) if "Attribute" in line] == ["cuFuncSetAttribute 8 103424"]
     nvidia.load.cache_clear()
     launch(nvidia.load("place", 0), shared=48 << 10)
     assert not [line for line in said(driver) if line.startswith("cuFuncSetAttribute")]
 
 
+def test_blocks_are_launched_in_clusters_of_which_the_driver_knows_how_many_fit(driver):
+    kernels = nvidia.load("place", 1)
+    assert np.array_equal(launch(kernels, blocks=4, cluster=2), 0.5 * (np.arange(70) - 5))
+    assert kernels.clusters("place", 32, shared=100 << 10, cluster=4) == 33
+    assert [line for line in said(driver) if "x 32" in line or "Clusters" in line] == [
+        f"cuLaunchKernelEx place 4 x 32 in 2, 0 bytes, stream {0x7E00_0000_0001}",
+        "cuOccupancyMaxActiveClusters place 4, 102400 bytes",
+    ]
+
+
 def test_a_launch_that_is_refused_is_told_in_a_sentence(driver):
     kernels = nvidia.load("place", 1)
     begins = r"^place of place.cu cannot be started on GPU 1 \("
-    with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuLaunchKernel: invalid argument\)$"):
-        launch(kernels, blocks=0)
+    refused = rf"{begins}cuLaunchKernelEx: invalid argument\)$"
+    for wrong in ({"blocks": 0}, {"blocks": 3, "cluster": 2}, {"blocks": 16, "cluster": 16}):
+        with pytest.raises(nvidia.LaunchError, match=refused):
+            launch(kernels, **wrong)
     with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuFuncSetAttribute: invalid argument"):
         launch(nvidia.Kernels(Path("place.cu"), torch.device("cuda", 1)), shared=1 << 20)
     for code, words in ((2, "out of memory"), (-1, "unknown error")):
-        driver.driver_refuses(b"cuLaunchKernel", code)
-        with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuLaunchKernel: {words}\)$"):
+        driver.driver_refuses(b"cuLaunchKernelEx", code)
+        with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuLaunchKernelEx: {words}\)$"):
             launch(kernels)
+    driver.driver_refuses(b"cuOccupancyMaxActiveClusters", 2)
+    with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuOccupancyMaxActiveClusters: out of"):
+        kernels.clusters("place", 32, shared=0, cluster=2)
+    driver.driver_has(80, 163 << 10, 0)
+    with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuLaunchKernelEx: cluster misconfig"):
+        launch(kernels, blocks=4, cluster=2)
     with pytest.raises(nvidia.LaunchError, match=r"^other of place.cu .*: named symbol not found"):
         kernels.launch("other", 1, 32)
 
 
 @pytest.mark.parametrize(
     "name",
-    ["cuInit", "cuDeviceGet", "cuDevicePrimaryCtxRetain", "cuCtxSetCurrent", "cuModuleLoadData"],
+    [
+        "cuInit",
+        "cuDeviceGet",
+        "cuDevicePrimaryCtxRetain",
+        "cuCtxSetCurrent",
+        "cuModuleLoadData",
+        "cuDeviceGetAttribute",
+    ],
 )
 def test_a_driver_that_does_not_load_is_told_and_asked_again(driver, name):
     driver.driver_refuses(name.encode(), 2)
@@ -183,13 +215,10 @@ int nvrtcDestroyProgram(Program** program) {
 
 
 @pytest.fixture
-def nvrtc(tmp_path, monkeypatch, libraries):
+def nvrtc(cxx, tmp_path, monkeypatch, libraries):
     """The library, whose compiler is the only one."""
     (tmp_path / "nvrtc.cpp").write_text(NVRTC)
-    try:
-        path = build.build(tmp_path / "nvrtc.cpp", libraries)
-    except NoCompiler as reason:
-        pytest.skip(str(reason))
+    path = build.build(tmp_path / "nvrtc.cpp", libraries)
     compiler = nvidia.Nvrtc(str(path))
     monkeypatch.setattr(nvidia, "compiler", lambda: compiler)
     library = ctypes.CDLL(str(path))

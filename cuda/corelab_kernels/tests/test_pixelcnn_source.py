@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import subprocess
 from dataclasses import astuple
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,14 +18,13 @@ from corelab_nets.plusplus import PlusPlus
 
 from corelab import DivergedError, StorageError
 
-needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
-def program(folder, *flags):
+def program(folder, *flags, name="pixelcnn_teams"):
     """The program that compares teams, compiled with FLAGS."""
-    made = folder / "teams"
-    source = str(Path(__file__).with_name("pixelcnn_teams.cpp"))
+    made = folder / name
+    source = str(Path(__file__).with_name(f"{name}.cpp"))
     command = ["c++", "-std=c++20", "-g", "-pthread", "-ffp-contract=off", *flags, "-o", str(made)]
     subprocess.run([*command, source], check=True, timeout=600)
     return made
@@ -46,17 +43,26 @@ def run(made, *words):
 
 
 @pytest.mark.slow
-@needs_compiler
+@pytest.mark.compiled
 def test_a_team_of_several_draws_the_same_without_a_race(tmp_path):
     made = program(tmp_path, "-O1", "-fsanitize=thread")
     done = run(made)
     assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr[-2000:]
-    raced = [run(made, str(left_out)) for left_out in (0, 3, 12, 13, 20)]
+    raced = [run(made, str(left_out)) for left_out in (0, 3, 12, 13, 21)]
+    assert all("WARNING: ThreadSanitizer: data race" in done.stderr for done in raced)
+
+
+@pytest.mark.compiled
+def test_blocks_of_a_gpu_draw_the_same_without_a_race(tmp_path):
+    made = program(tmp_path, "-O1", "-fsanitize=thread", "-DPROGRAM", name="pixelcnn_blocks")
+    done = run(made)
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr[-2000:]
+    raced = [run(made, str(left_out)) for left_out in range(1, 40)]
     assert all("WARNING: ThreadSanitizer: data race" in done.stderr for done in raced)
 
 
 @pytest.mark.slow
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("level", ["", "x86-64-v3"])
 def test_nothing_is_touched_that_is_not_its_own(level, tmp_path):
     if level and not build.instructions():
@@ -68,7 +74,7 @@ def test_nothing_is_touched_that_is_not_its_own(level, tmp_path):
 
 
 @pytest.mark.slow
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_build_draws_the_same_images_from_the_same_numbers(dtype, monkeypatch):
     torch.manual_seed(0)
@@ -132,34 +138,79 @@ def made(name):
     return net, torch.arange(11) % 3
 
 
-@needs_compiler
-@pytest.mark.parametrize("name", NETWORKS)
-def test_what_runs_on_a_gpu_draws_the_images_of_a_cpu_thread_by_thread(name, drive, monkeypatch):
+@pytest.fixture
+def gpu(drive, monkeypatch):
+    """Makes a GPU of so many multiprocessors, each with so many bytes of shared memory."""
+    driver = drive(Path(__file__).with_name("pixelcnn_blocks.cpp"))
+
+    class Kernels(nvidia.Kernels):
+        def launch(self, name, blocks, threads, *arguments, **options):
+            given = [driver.parameter_size(name.encode(), i) for i in range(len(arguments) + 1)]
+            assert given == [*map(ctypes.sizeof, arguments), -1]
+            super().launch(name, blocks, threads, *arguments, **options)
+
+    def put(multiprocessors, shared, *, clusters=True):
+        driver.driver_has(multiprocessors, shared, clusters)
+        kernels = Kernels(Path("pixelcnn.cu"), torch.device("cuda", 0))
+        monkeypatch.setattr(pixelcnn, "_kernels", lambda device: kernels)
+        pixelcnn._team.cache_clear()
+        return driver
+
+    yield put
+    pixelcnn._team.cache_clear()
+
+
+def room(sizes, itemsize, blocks):
+    """Bytes of shared memory with which so many BLOCKS are enough to keep a network's weights."""
+    pixels = pixelcnn._size(pixelcnn._pixels(sizes))
+    return pixels // blocks * itemsize + pixelcnn._NEAR + 2048
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize(
+    ("name", "blocks", "multiprocessors", "images"),
+    [
+        ("gated", 1, 132, 3),
+        ("gated", 2, 132, 3),
+        ("gated", 4, 4, 11),
+        ("gated, larger kernels", 0, 2, 5),
+        ("gated, larger kernels", 4, 132, 2),
+        ("plusplus", 1, 1, 3),
+        ("plusplus", 2, 132, 2),
+        ("mixture", 4, 132, 2),
+        ("mixture, temperature", 0, 132, 2),
+        ("mixture, temperature", 2, 2, 3),
+    ],
+)
+def test_what_runs_on_a_gpu_draws_the_images_of_a_cpu_thread_by_thread(
+    name, blocks, multiprocessors, images, gpu, monkeypatch
+):
+    """BLOCKS keep the weights of pixels; 0: they have no room."""
     net, labels = made(name)
     _, components, drawing, dtype = NETWORKS[name]
     sizes, weights = pack(net, components, None)
-    labels = labels if labels is None else labels[:3]
+    labels = labels if labels is None else labels[:images]
     context = net.context(labels, None).movedim(1, -1).contiguous().detach()
-    u = torch.rand(3, *net.shape, dtype=dtype)
+    u = torch.rand(images, *net.shape, dtype=dtype)
     prefix = torch.randint(net.levels, u[:, :, :2].shape)
-    images = pixelcnn.sample(sizes, weights, context, u, prefix, **drawing)
-    assert len(images[:, :, 2:].unique()) > 3
+    expected = pixelcnn.sample(sizes, weights, context, u, prefix, **drawing)
+    assert len(expected[:, :, 2:].unique()) > 3
 
-    driver = drive(Path(__file__).with_name("pixelcnn_blocks.cpp"))
-    kernels = nvidia.load("pixelcnn", 0)
-
-    def launch(name, blocks, threads, *arguments):
-        given = [driver.parameter_size(name.encode(), i) for i in range(len(arguments) + 1)]
-        assert given == [*map(ctypes.sizeof, arguments), -1]
-        kernels.launch(name, blocks, threads, *arguments)
-
-    monkeypatch.setattr(pixelcnn, "_kernels", lambda device: SimpleNamespace(launch=launch))
+    monkeypatch.setattr(pixelcnn, "_BLOCK", 96 if blocks < 2 else 32)
+    monkeypatch.setattr(pixelcnn, "_NEAR", 2048)
+    shared = room(sizes, dtype.itemsize, blocks) if blocks else 4096
+    driver = gpu(multiprocessors, shared, clusters=blocks > 1)
     symbols = torch.zeros_like(u, dtype=torch.int64)
     symbols[:, :, :2] = prefix
     given = (2, drawing.get("temperature", 1.0), drawing.get("top_k", 0))
     drawn, failed = pixelcnn._on_gpu(astuple(sizes), weights, context, u, symbols, *given)
-    assert torch.equal(drawn, images)
+    assert torch.equal(drawn, expected)
     assert not failed.any()
+
+    teams = multiprocessors // max(blocks, 1)
+    group = min(-(-images // teams), 8)
+    launched = f"{max(blocks, 1) * -(-images // group)} x {pixelcnn._BLOCK} in {max(blocks, 1)},"
+    assert launched in driver.driver_said().decode().splitlines()[-1]
 
 
 def test_a_gpu_without_memory_for_the_images_is_told(monkeypatch):
@@ -168,7 +219,8 @@ def test_a_gpu_without_memory_for_the_images_is_told(monkeypatch):
 
     sizes, weights = pack(Gated((1, 4, 3), 20, levels=20, layers=2, channels=12), 0, None)
     u, context = torch.rand(3, 1, 4, 3), torch.zeros(1, 1, 1, 96)
-    monkeypatch.setattr(pixelcnn, "_workspace", lambda sizes, bits, device: 9)
+    team = pixelcnn._Team(blocks=1, kept=0, start=0, shared=0, room=0, at_once=132, memory=(9,))
+    monkeypatch.setattr(pixelcnn, "_team", lambda sizes, itemsize, device: team)
     monkeypatch.setattr(torch.Tensor, "new_empty", none)
     operands = (weights, context, u, torch.zeros(3, 1, 4, 3, dtype=torch.int64))
     with pytest.raises(StorageError, match=r"^there is not enough memory to draw images"):

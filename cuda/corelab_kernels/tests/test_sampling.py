@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 import subprocess
 import sys
@@ -25,10 +24,6 @@ from corelab import ConfigError, DivergedError
 SOURCE = Path(sampling.__file__).with_name("sampling.cpp")
 BLOCKS = Path(__file__).with_name("blocks.cpp")
 INF = float("inf")
-COMPILERS = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-needs_compiler = pytest.mark.skipif(
-    not any(map(shutil.which, COMPILERS)), reason="there is no C++ compiler"
-)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
@@ -54,8 +49,8 @@ def way(request):
         request.getfixturevalue("uncompiled")
         with pytest.warns(UserWarning, match="is not installed; PyTorch draws the same"):
             sample_categorical(torch.zeros(1, 2), 0)
-    elif not any(map(shutil.which, COMPILERS)):
-        pytest.skip("there is no C++ compiler")
+    else:
+        request.getfixturevalue("cxx")
 
 
 each_way = pytest.mark.parametrize("way", ["compiled", "torch"], indirect=True)
@@ -145,6 +140,7 @@ def test_levels_are_drawn_as_often_as_they_are_likely(way, components):
     assert abs(chi_square(drawn, p)) < 4.5
 
 
+@pytest.mark.compiled
 def test_rows_and_seeds_are_independent():
     logits = torch.zeros(20_000, 4)
     one, other = sample_categorical(logits, 1), sample_categorical(logits, 2)
@@ -170,7 +166,7 @@ def test_a_batch_may_be_drawn_in_parts(way):
         assert not torch.equal(draw(given, 5), whole)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_the_number_of_threads_does_not_matter():
     logits, parameters, threads = randn(700, 300), mixtures(15_000, 5), torch.get_num_threads()
     one = sample_categorical(logits, 1), sample_logistic_mixture(parameters, 1)
@@ -182,7 +178,7 @@ def test_the_number_of_threads_does_not_matter():
     assert all(map(torch.equal, one, three))
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("classes", [2, 17, 300, 70_000])
 def test_the_library_draws_what_pytorch_does(classes):
     logits = 2 * randn(1000 if classes < 1000 else 50, classes)
@@ -257,6 +253,7 @@ def calls():
     ]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("i", range(6))
 def test_pytorch_finds_nothing_wrong_with_the_operators(i):
     operator, arguments = calls()[i]
@@ -285,6 +282,7 @@ def test_they_are_usable_in_one_compiled_graph(backend):
         assert torch.allclose(a.grad, b.grad)
 
 
+@pytest.mark.compiled
 def test_empty_batches_are_empty():
     assert sample_categorical(torch.zeros(0, 5), 1).shape == (0,)
     assert logistic_mixture_log_prob(torch.zeros(2, 0, 3, 5), torch.zeros(2, 0).long()).shape == (
@@ -375,6 +373,7 @@ def test_a_log_probability_from_what_is_no_number_is_none(way):
         assert found.isnan().tolist() == [False, True]
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize(
     ("log_prob", "shape"), [(categorical_log_prob, (3, 5)), (logistic_mixture_log_prob, (3, 3, 5))]
 )
@@ -421,7 +420,7 @@ def everything(device="cpu", rows=37):
     return [each.cpu() for each in found]
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", ["-O0", "-O3", "x86-64-v3", "x86-64-v4"])
 def test_every_build_of_the_library_gives_the_same_bits(flags, tmp_path, monkeypatch):
@@ -441,7 +440,7 @@ def test_every_build_of_the_library_gives_the_same_bits(flags, tmp_path, monkeyp
         sampling._compiled.cache_clear()
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("sanitizer", "name"),
@@ -457,7 +456,7 @@ def test_sanitizers_find_nothing(sanitizer, name, tmp_path):
     assert done.stdout == "done\n"
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.slow
 @pytest.mark.parametrize("barrier", [1, 2, 3, 4, 5])
 def test_a_sanitizer_would_find_that_a_barrier_is_missing(barrier, tmp_path):
@@ -478,14 +477,14 @@ def sanitized(text, sanitizer, folder):
         text = text.replace(f'"{Path(name).name}"', f'"{SOURCE.parent}/{name}"')
     (folder / "program.cpp").write_text(text)
     flags = ["-std=c++20", "-O1", "-g", "-pthread", "-ffp-contract=off", "-DPROGRAM"]
-    compiler = next(filter(None, map(shutil.which, COMPILERS)))
+    compiler = build.compiler(folder)
     checks = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
     command = [compiler, *flags, *checks, "-o", folder / "program", folder / "program.cpp"]
     subprocess.run(command, check=True)
     return subprocess.run([folder / "program"], capture_output=True, text=True, check=False)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_what_runs_on_a_gpu_gives_the_same_bits_on_a_cpu_thread_by_thread(drive, monkeypatch):
     here, driver = everything(rows=10), drive(BLOCKS)
     kernels = nvidia.load("sampling", 0)

@@ -25,8 +25,7 @@ OPTIONS = [
     (Settings(cut=True, scut=True, comp=2), "full", False),
     (Settings(scut=True), "full", True),
 ]
-needs_compiler = pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
-MACHINES = [calculus, pytest.param(engine, marks=needs_compiler)]
+MACHINES = [calculus, pytest.param(engine, marks=pytest.mark.compiled)]
 
 
 def matrix(text, form="none", conj=False):
@@ -47,13 +46,13 @@ def agree(problem, limit):
             assert twin.inferences <= part
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_the_engine_makes_the_same_inferences_as_its_twin():
     for path in PROBLEMS:
         agree(read(path), 60)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_the_engine_makes_the_same_inferences_as_its_twin_on_mizar_problems():
     folder = os.environ.get("CORELAB_MPTP")
     if not folder:
@@ -62,7 +61,7 @@ def test_the_engine_makes_the_same_inferences_as_its_twin_on_mizar_problems():
         agree(read(path), 100)
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("path", PROBLEMS, ids=lambda path: path.stem)
 def test_shipped_problems_have_the_status_that_they_say(path):
     problem = read(path)
@@ -161,7 +160,7 @@ def test_terms_that_double_in_each_step_end_in_incompleteness_not_in_a_hang(mach
     assert not search.is_complete
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_deep_terms_and_long_proofs_do_not_overflow_the_stack():
     text = """cnf(a, axiom, p(zero)). cnf(b, axiom, p(s(X)) | ~ p(X)).
     cnf(goal, axiom, ~ p(NUMBER))."""
@@ -190,7 +189,7 @@ def walk(tableau, rng, steps=25):
     yield tableau
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("eager", [False, True])
 def test_tableaux_and_their_features_are_the_same_in_both(eager):
     seen = set()

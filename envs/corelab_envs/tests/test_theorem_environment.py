@@ -135,7 +135,7 @@ def test_a_copy_that_is_over_begins_anew_in_the_next_step():
     assert (rewards.tolist(), over.tolist()) == ([0.0, 0.0], [False, False])
 
 
-@pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
+@pytest.mark.compiled
 def test_without_a_compiler_the_twin_is_played(monkeypatch):
     played = []
     for reason in ("", "there is no compiler"):

@@ -112,7 +112,7 @@ def test_names_matter_only_if_they_are_asked_for(problem, names):
         np.testing.assert_array_equal(named, symbols)
 
 
-@pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
+@pytest.mark.compiled
 @pytest.mark.parametrize("eager", [False, True])
 def test_the_engine_draws_the_same_graphs_as_its_twin(eager):
     rng = np.random.default_rng(0)

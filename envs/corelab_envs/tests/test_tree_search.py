@@ -23,7 +23,6 @@ from corelab import ConfigError, DivergedError
 PROBLEMS = sorted(SHIPPED.glob("*.p"))[::8]
 UNPROVABLE = "fof(a, axiom, p | q). fof(b, axiom, q => r). fof(g, conjecture, p)."
 UNCONNECTED = "fof(a, axiom, q | r). fof(g, conjecture, p)."
-needs_compiler = pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
 
 
 def matrix(problem):
@@ -45,7 +44,7 @@ def of_pairs(guide):
     return replace(guide, pairs=pairs)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_the_compiled_tree_search_makes_every_playout_of_its_twin():
     outcomes = set()
     unprovable = map(parse, (UNPROVABLE, UNCONNECTED))
@@ -63,7 +62,7 @@ def test_the_compiled_tree_search_makes_every_playout_of_its_twin():
     assert outcomes == {Outcome.RUNNING, Outcome.PROVED, Outcome.EXHAUSTED}
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("settings", [Settings(), Settings(cut=True, comp=3)])
 def test_the_compiled_guided_search_makes_the_same_inferences_as_its_twin(settings):
     for path in PROBLEMS:
@@ -78,7 +77,7 @@ def test_the_compiled_guided_search_makes_the_same_inferences_as_its_twin(settin
                 assert twin.steps() == compiled.steps()
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_both_see_the_same_of_states_and_actions():
     for path in PROBLEMS:
         m = matrix(read(path))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 
 import numpy as np
 import pytest
@@ -153,7 +152,7 @@ def test_convolutions_and_parametrised_layers_are_seen():
         ArrayPerceptrons,
         pytest.param(
             CompiledPerceptrons,
-            marks=pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler"),
+            marks=pytest.mark.compiled,
         ),
     ],
 )

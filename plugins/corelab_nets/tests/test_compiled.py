@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
-import shutil
 
 import numpy as np
 import pytest
@@ -16,8 +15,6 @@ from torch import nn
 
 from corelab import ConfigError
 
-needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
-
 
 def drawn(*args, dtype=torch.float64, seed=0, **kwargs):
     net = Perceptrons(*args, **kwargs).to(dtype)
@@ -25,7 +22,7 @@ def drawn(*args, dtype=torch.float64, seed=0, **kwargs):
     return net
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("seed", range(40))
 def test_the_passes_in_compiled_code_are_those_of_autograd(seed):
     rng = np.random.default_rng(seed)
@@ -55,7 +52,7 @@ def test_the_passes_in_compiled_code_are_those_of_autograd(seed):
             np.testing.assert_allclose(pulled, net.flat.grad, rtol=1e-3, atol=1e-3)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_what_only_fills_up_learns_nothing():
     net = Perceptrons(3, (20,), (4, 1))
     fast = CompiledPerceptrons(net)
@@ -70,7 +67,7 @@ def test_what_only_fills_up_learns_nothing():
     assert weight[1, :, :1].any()
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_weights_that_were_replaced_or_copied_are_seen():
     net = drawn(3, (5,), 2)
     fast = CompiledPerceptrons(net)
@@ -88,7 +85,7 @@ def test_weights_that_were_replaced_or_copied_are_seen():
     np.testing.assert_array_equal(fast.infer(x), expected)
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_what_is_not_finite_stays_in_its_row_and_reaches_the_gradient(activation):
     net = drawn(3, (20, 20), 2, activation=activation)
@@ -103,7 +100,7 @@ def test_what_is_not_finite_stays_in_its_row_and_reaches_the_gradient(activation
     assert fast.pull(np.ones_like(y)).isnan().any()
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_rows_that_do_not_fit_are_refused():
     fast = CompiledPerceptrons(Perceptrons(3, (5,), (2, 1)))
     for shape in [(4, 2), (3, 4, 3), (1, 2, 4, 3)]:
@@ -114,7 +111,7 @@ def test_rows_that_do_not_fit_are_refused():
         fast.pull(np.zeros((2, 5, 2), np.float32))
 
 
-@needs_compiler
+@pytest.mark.compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_build_gives_the_same_bits(dtype, monkeypatch):
     levels = {"x86-64-v4": ["", "x86-64-v3"], "x86-64-v3": [""]}.get(build.instructions(), [])
@@ -132,7 +129,7 @@ def test_every_build_gives_the_same_bits(dtype, monkeypatch):
     assert len(found) == 1 + len(levels)
 
 
-@needs_compiler
+@pytest.mark.compiled
 def test_a_row_gives_the_same_bits_in_every_batch():
     fast = CompiledPerceptrons(drawn(4, (64, 64), (2, 1), dtype=torch.float32))
     x = np.random.default_rng(0).standard_normal((256, 4)).astype(np.float32)

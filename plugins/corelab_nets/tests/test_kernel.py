@@ -20,14 +20,8 @@ NETS = {
     "gated, one layer": partial(Gated, layers=1),
     "plusplus": partial(PlusPlus, layers=3),
 }
+pytestmark = pytest.mark.compiled
 each_net = pytest.mark.parametrize("name", NETS)
-
-
-@pytest.fixture(autouse=True)
-def compiled():
-    """Skips where there is no compiler."""
-    if reason := pixelcnn.missing(torch.device("cpu")):
-        pytest.skip(reason)
 
 
 def make(name, shape=(1, 5, 4), levels=6, channels=8, dtype=torch.float64, **options):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +13,6 @@ from corelab import ConfigError, PluginError
 
 A, D = 3, 5
 VECTORS = spaces.Box(-np.inf, np.inf, (D,), np.float32)
-needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 ACTIONS = [spaces.Discrete(4), spaces.Box(-1, 1, (2,), np.float32)]
 
 
@@ -61,7 +58,7 @@ def test_each_row_goes_through_the_networks_of_its_agent(n, actions):
 
 
 @pytest.mark.parametrize("actions", ACTIONS)
-@pytest.mark.parametrize("engine", ["arrays", pytest.param("compiled", marks=needs_compiler)])
+@pytest.mark.parametrize("engine", ["arrays", pytest.param("compiled", marks=pytest.mark.compiled)])
 def test_the_fast_passes_are_those_of_autograd(actions, engine):
     model, seen = model_of(actions, engine=engine).double(), rows(40)
     assert isinstance(model, FastActorCritic)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 import torch
@@ -13,7 +11,6 @@ from torch import nn
 from corelab import ConfigError, PluginError
 
 VECTOR = spaces.Box(-1, 1, (4,))
-needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 
 
 def test_the_actor_gives_logits_for_discrete_actions_and_the_critic_values():
@@ -64,7 +61,7 @@ def test_actor_and_critic_share_nothing():
 
 
 @pytest.mark.parametrize("actions", [spaces.Discrete(3), spaces.Box(-1, 1, (2,))], ids=str)
-@pytest.mark.parametrize("engine", ["arrays", pytest.param("compiled", marks=needs_compiler)])
+@pytest.mark.parametrize("engine", ["arrays", pytest.param("compiled", marks=pytest.mark.compiled)])
 def test_the_passes_without_a_graph_are_those_of_autograd(actions, engine):
     net = MLP(MLP.Config(log_std=-0.5, engine=engine), VECTOR, actions).double()
     nn.init.normal_(net.nets.flat)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import copy
 import functools
 import math
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +21,6 @@ from torch import nn
 from corelab import ConfigError, Context, PluginError
 
 QUICK = PPO.Config(horizon=16, epochs=2, batch_size=16, lr=1e-2)
-needs_compiler = pytest.mark.skipif(not shutil.which("c++"), reason="there is no C++ compiler")
 
 
 class Scripted:
@@ -245,7 +243,7 @@ def in_double_precision(algorithm):
     return algorithm
 
 
-@pytest.mark.parametrize("model", [MLP, Plain, pytest.param(Compiled, marks=needs_compiler)])
+@pytest.mark.parametrize("model", [MLP, Plain, pytest.param(Compiled, marks=pytest.mark.compiled)])
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-9, 9, (2,))], ids=str)
 @pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("clip_value", [True, False])
@@ -350,7 +348,7 @@ def test_step_size_and_clip_range_fall_in_a_straight_line(annealed, monkeypatch)
     ("name", "config", "model"),
     [
         ("CartPole-v1", QUICK, MLP),
-        pytest.param("CartPole-v1", QUICK, Compiled, marks=needs_compiler),
+        pytest.param("CartPole-v1", QUICK, Compiled, marks=pytest.mark.compiled),
         ("Pendulum-v1", QUICK, MLP),
         ("FrozenLake-v1", PPO.Config(horizon=8, epochs=2, batch_size=32, anneal_lr=True), MLP),
     ],

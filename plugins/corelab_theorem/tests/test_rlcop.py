@@ -115,7 +115,7 @@ def test_a_pass_tries_each_problem_once_and_ends_with_a_lesson():
             assert closed.outcome is Outcome.PROVED
 
 
-@pytest.mark.skipif(bool(engine.missing()), reason=engine.missing())
+@pytest.mark.compiled
 def test_the_same_is_learned_without_a_compiler_from_the_search_that_alphazero_uses(
     folder, monkeypatch
 ):
