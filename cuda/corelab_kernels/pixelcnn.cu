@@ -34,30 +34,36 @@ template <class T, int32 N> struct alignas(N * sizeof(T)) Several {
     T of[N];
 };
 
-// What a block has of a product: some columns.
-template <class T> struct Part {
-    int32 first, n;  // columns
-    const T *w, *bias;  // from the first one on
-    int32 row;  // of weights: numbers from one to the next
-    bool kept;  // whether they are in shared memory
+// Numbers that are read at once.
+template <class T> constexpr int32 WIDE = 16 / sizeof(T);
+
+// What a block has of a product: some columns, which are shared out if they can be in equal parts.
+struct Part {
+    int32 first, n;
+
+    __device__ Part(int32 columns, int32 rank, int32 blocks) {
+        const bool equal = columns % blocks == 0;
+        n = equal ? columns / blocks : columns;
+        first = equal ? rank * n : 0;
+    }
 };
 
-// The columns of a product are shared out if they can be in equal parts, else each block has all.
+// The weights of pixels in shared memory: of each product, a block's columns, WIDE terms at a time.
 template <class T> struct Weights {
     int32 rank, blocks;
     const T* from;  // the weights from here on are kept, null: none
-    T* kept;
 
-    __device__ bool keeps(const Product<T>& p) const {
+    __device__ bool keep(const Product<T>& p) const {
         return from && p.w >= from && p.n % blocks == 0;
     }
-    __device__ T* place(const T* w) const { return kept + (w - from) / blocks; }
-
-    __device__ Part<T> part(const Product<T>& p) const {
-        const bool shared = p.n % blocks == 0;
-        const int32 n = shared ? p.n / blocks : p.n, first = shared ? rank * n : 0;
-        if (keeps(p)) return {first, n, place(p.w), p.bias ? place(p.bias) : p.bias, n, true};
-        return {first, n, p.w + first, p.bias ? p.bias + first : p.bias, p.n, false};
+    // Where term K of column N is, of so many TERMS and COLUMNS.
+    __device__ static int32 at(int32 k, int32 n, int32 terms, int32 columns) {
+        const bool whole = k < terms / WIDE<T> * WIDE<T>;
+        const int32 group = k / WIDE<T> * WIDE<T>;
+        return whole ? group * columns + n * WIDE<T> + k - group : k * columns + n;
+    }
+    __device__ T* place(const T* w) const {
+        return reinterpret_cast<T*>(shared_memory()) + (w - from) / blocks;
     }
 };
 
@@ -67,15 +73,15 @@ template <class T> struct Loader {
     Weights<T> weights;
 
     __device__ void product(const Product<T>& p) const {
-        if (!weights.keeps(p)) return;
-        const int32 n = p.n / weights.blocks, first = weights.rank * n;
-        T* const w = weights.place(p.w);
-        for (int32 i = threadIdx.x; i < p.k * n; i += blockDim.x) {
-            w[i] = p.w[(int64)(i / n) * p.n + first + i % n];
+        if (!weights.keep(p)) return;
+        const Part part(p.n, weights.rank, weights.blocks);
+        T *const w = weights.place(p.w), *const bias = weights.place(p.bias);
+        for (int32 i = threadIdx.x; i < p.k * part.n; i += blockDim.x) {
+            const int32 k = i / part.n, n = i % part.n;
+            w[Weights<T>::at(k, n, p.k, part.n)] = p.w[(int64)k * p.n + part.first + n];
         }
         if (!p.bias) return;
-        T* const bias = weights.place(p.bias);
-        for (int32 i = threadIdx.x; i < n; i += blockDim.x) bias[i] = p.bias[first + i];
+        for (int32 i = threadIdx.x; i < part.n; i += blockDim.x) bias[i] = p.bias[part.first + i];
     }
     template <class F> __device__ void each(int32, int32, int32, F) const {}
     template <class F> __device__ void alone(int32, F) const {}
@@ -97,79 +103,108 @@ template <class T> struct Members {
         return p + (rank - weights.rank) * size;
     }
 
-    // M rows of a product from row M0 on, and of its part N columns: N0, N0 + STEP, …
+    template <bool ALIGNED> __device__ static Several<T, WIDE<T>> wide(const T* p) {
+        if constexpr (ALIGNED) {
+            return *reinterpret_cast<const Several<T, WIDE<T>>*>(p);
+        } else {
+            Several<T, WIDE<T>> read;
+#pragma unroll
+            for (int32 i = 0; i < WIDE<T>; ++i) read.of[i] = p[i];
+            return read;
+        }
+    }
+
+    // Of column N of the weights W, with so many COLUMNS, the terms from K on.
+    template <bool KEPT>
+    __device__ static Several<T, WIDE<T>> terms(const T* w, int32 columns, int32 k, int32 n) {
+        if constexpr (KEPT) {
+            return wide<true>(w + k * columns + n * WIDE<T>);
+        } else {
+            Several<T, WIDE<T>> read;
+#pragma unroll
+            for (int32 i = 0; i < WIDE<T>; ++i) read.of[i] = __ldg(w + (k + i) * columns + n);
+            return read;
+        }
+    }
+
+    // M rows of a product from row M0 on, and of its PART N columns: N0, N0 + STEP, …
     template <int32 M, int32 N, bool KEPT, bool ALIGNED>
-    __device__ void tile(const Product<T>& p, const Part<T>& part, int32 m0, int32 n0,
+    __device__ void tile(const Product<T>& p, const Part& part, int32 m0, int32 n0,
                          int32 step) const {
         T sum[M][N];
         const T* a[M];
-        const auto out = [&](T* y, int32 i) {
-            const int32 image = (m0 + i) / p.places, x = (m0 + i) % p.places;
-            return y + image * p.y_image + x * p.y_place + part.first + n0;
-        };
+        int32 out[M];  // from Y on
+        const T* const bias = !p.bias ? p.bias : KEPT ? weights.place(p.bias) : p.bias + part.first;
+        int32 image = p.places == 1 ? m0 : m0 / p.places, x = m0 - image * p.places;
 #pragma unroll
         for (int32 i = 0; i < M; ++i) {
-            const int32 image = (m0 + i) / p.places, x = (m0 + i) % p.places;
             a[i] = p.a + image * p.a_image + x * p.a_place;
+            out[i] = image * (int32)p.y_image + x * (int32)p.y_place + part.first + n0;
             const T* extra = p.start(image, x);
             if (extra) extra += part.first;
 #pragma unroll
             for (int32 j = 0; j < N; ++j) {
                 const int32 n = n0 + j * step;
-                sum[i][j] = part.bias ? (extra ? part.bias[n] + extra[n] : part.bias[n])
-                            : extra   ? extra[n]
-                                      : out(p.y, i)[j * step];
+                sum[i][j] = bias    ? (extra ? bias[n] + extra[n] : bias[n])
+                            : extra ? extra[n]
+                                    : p.y[out[i] + j * step];
             }
+            if (++x == p.places) x = 0, ++image;
         }
-        constexpr int32 AT_ONCE = M == 1 ? 32 : 8;  // weights on their way
-        constexpr int32 WIDE = ALIGNED ? 16 / sizeof(T) : 1;
-        const T* w = part.w + n0;
-        const auto weight = [&](int32 j) { return KEPT ? w[j * step] : __ldg(w + j * step); };
+
+        using Wide = Several<T, WIDE<T>>;
+        constexpr int32 AT_ONCE = M == 1 ? 32 : 8, GROUPS = AT_ONCE / WIDE<T>;  // on their way
+        const T* const w = KEPT ? weights.place(p.w) : p.w + part.first;
         int32 k = 0;
         for (; k + AT_ONCE <= p.k; k += AT_ONCE) {
-            T b[AT_ONCE][N];
+            Wide b[GROUPS][N], factors[M == 1 ? GROUPS : 1];
 #pragma unroll
-            for (int32 l = 0; l < AT_ONCE; ++l, w += part.row) {
+            for (int32 l = 0; l < GROUPS; ++l) {
+                if (M == 1) factors[l] = wide<ALIGNED>(a[0] + k + l * WIDE<T>);
 #pragma unroll
-                for (int32 j = 0; j < N; ++j) b[l][j] = weight(j);
+                for (int32 j = 0; j < N; ++j) {
+                    b[l][j] = terms<KEPT>(w, KEPT ? part.n : p.n, k + l * WIDE<T>, n0 + j * step);
+                }
             }
 #pragma unroll
-            for (int32 l = 0; l < AT_ONCE; l += WIDE) {
+            for (int32 l = 0; l < GROUPS; ++l) {
 #pragma unroll
                 for (int32 i = 0; i < M; ++i) {
-                    using Factors = Several<T, WIDE>;
-                    const Factors factors = *reinterpret_cast<const Factors*>(a[i] + k + l);
+                    if (M > 1) factors[0] = wide<ALIGNED>(a[i] + k + l * WIDE<T>);
 #pragma unroll
-                    for (int32 f = 0; f < WIDE; ++f) {
+                    for (int32 f = 0; f < WIDE<T>; ++f) {
+                        const T factor = factors[M == 1 ? l : 0].of[f];
 #pragma unroll
                         for (int32 j = 0; j < N; ++j) {
-                            sum[i][j] = fma(factors.of[f], b[l + f][j], sum[i][j]);
+                            sum[i][j] = fma(factor, b[l][j].of[f], sum[i][j]);
                         }
                     }
                 }
             }
         }
-        for (; k < p.k; ++k, w += part.row) {
+        for (; k < p.k; ++k) {
 #pragma unroll
-            for (int32 i = 0; i < M; ++i) {
-                const T factor = a[i][k];
+            for (int32 j = 0; j < N; ++j) {
+                const int32 n = n0 + j * step;
+                const T b = w[KEPT ? Weights<T>::at(k, n, p.k, part.n) : k * p.n + n];
 #pragma unroll
-                for (int32 j = 0; j < N; ++j) sum[i][j] = fma(factor, weight(j), sum[i][j]);
+                for (int32 i = 0; i < M; ++i) sum[i][j] = fma(a[i][k], b, sum[i][j]);
             }
         }
+
         for (int32 rank = 0; rank < weights.blocks; ++rank) {
             T* const y = in(p.y, rank);
 #pragma unroll
             for (int32 i = 0; i < M; ++i) {
 #pragma unroll
-                for (int32 j = 0; j < N; ++j) out(y, i)[j * step] = sum[i][j];
+                for (int32 j = 0; j < N; ++j) y[out[i] + j * step] = sum[i][j];
             }
         }
     }
 
     // Tiles of ROWS rows, at most one of half as many, and the rest row by row.
     template <int32 N, bool KEPT>
-    __device__ void tiles(const Product<T>& p, const Part<T>& part) const {
+    __device__ void tiles(const Product<T>& p, const Part& part) const {
         const int32 rows = p.images * p.places, columns = part.n / N, whole = rows / ROWS;
         const int32 tall = whole * columns, half = rows % ROWS / (ROWS / 2) * columns;
         for (int32 i = threadIdx.x; i < tall + half; i += blockDim.x) {
@@ -179,37 +214,41 @@ template <class T> struct Members {
                 tile<ROWS / 2, N, KEPT, true>(p, part, whole * ROWS, i - tall, columns);
             }
         }
-        const int32 rest = rows % (ROWS / 2), first = rows - rest;
-        for (int32 i = threadIdx.x; i < rest * part.n; i += blockDim.x) {
-            tile<1, 1, KEPT, true>(p, part, first + i / part.n, i % part.n, 0);
+        const int32 rest = rows % (ROWS / 2);
+        one_by_one<KEPT, true>(p, part, rows - rest, rest);
+    }
+
+    template <bool KEPT, bool ALIGNED>
+    __device__ void one_by_one(const Product<T>& p, const Part& part, int32 first,
+                               int32 rows) const {
+        for (int32 i = threadIdx.x; i < rows * part.n; i += blockDim.x) {
+            const int32 m = rows == 1 ? 0 : i / part.n;
+            tile<1, 1, KEPT, ALIGNED>(p, part, first + m, i - m * part.n, 0);
         }
     }
 
-    template <bool KEPT> __device__ void add_up(const Product<T>& p, const Part<T>& part) const {
-        constexpr int32 WIDE = 16 / sizeof(T);
-        const bool aligned = !(p.a_image % WIDE | p.a_place % WIDE) && !((uint64)p.a % 16);
-        if (!aligned) {
-            for (int32 i = threadIdx.x; i < p.images * p.places * part.n; i += blockDim.x) {
-                tile<1, 1, KEPT, false>(p, part, i / part.n, i % part.n, 0);
-            }
-        } else if (part.n % COLUMNS<T> == 0 &&
-                   p.images * p.places / ROWS * part.n >= (int32)blockDim.x) {
-            tiles<COLUMNS<T>, KEPT>(p, part);
-        } else {
+    template <bool KEPT> __device__ void add_up(const Product<T>& p, const Part& part) const {
+        const int32 rows = p.images * p.places;
+        const bool aligned = !(p.a_image % WIDE<T> | p.a_place % WIDE<T> | (int64)p.a % 16);
+        if (!aligned) one_by_one<KEPT, false>(p, part, 0, rows);
+        else if (rows < ROWS / 2) one_by_one<KEPT, true>(p, part, 0, rows);
+        else if (KEPT || part.n % COLUMNS<T> || rows / ROWS * part.n < (int32)blockDim.x)
             tiles<1, KEPT>(p, part);
-        }
+        else tiles<KEPT ? 1 : COLUMNS<T>, KEPT>(p, part);
     }
 
     // Not inlined: a copy for each of the layers' products would take minutes to compile.
-    __device__ __noinline__ void product(const Product<T>& p) const {
-        const Part<T> part = weights.part(p);
-        if (part.kept) add_up<true>(p, part);
+    __device__ __noinline__ void product(const Product<T>& given) const {
+        const Product<T> p = given;
+        const Part part(p.n, weights.rank, weights.blocks);
+        if (weights.keep(p)) add_up<true>(p, part);
         else add_up<false>(p, part);
     }
     template <class F> __device__ void each(int32 images, int32 places, int32 channels, F f) const {
-        for (int32 i = threadIdx.x; i < images * places * channels; i += blockDim.x) {
-            const int32 m = i / channels;
-            f(m / places, m % places, i % channels);
+        const int32 rows = images * places;
+        for (int32 i = threadIdx.x; i < rows * channels; i += blockDim.x) {
+            const int32 m = rows == 1 ? 0 : i / channels, image = places == 1 ? m : m / places;
+            f(image, m - image * places, i - m * channels);
         }
     }
     template <class F> __device__ void alone(int32 images, F f) const {
@@ -238,8 +277,7 @@ __device__ const Sampler<T, Team>& sampler(void* place, const Team& team, const 
 template <class T> __device__ void sample(Task<T> task, const Plan& plan, T* workspace) {
     const Network& net = task.net;
     const int32 rank = cluster_rank(), blocks = cluster_size();
-    T* const kept = reinterpret_cast<T*>(shared_memory());
-    T* const near = kept + plan.kept;
+    T* const near = reinterpret_cast<T*>(shared_memory()) + plan.kept;
     void* const object = near + plan.room;
 
     const int32 first = (int32)blockIdx.x / blocks * plan.images;
@@ -249,7 +287,7 @@ template <class T> __device__ void sample(Task<T> task, const Plan& plan, T* wor
     task.failed += rank * task.images;
     const Memory<T> memory = {{near, 0}, {workspace + blockIdx.x * plan.size, 0}, plan.room};
 
-    Weights<T> weights = {rank, blocks, nullptr, kept};
+    Weights<T> weights = {rank, blocks, nullptr};
     if (plan.kept) {
         weights.from = task.weights + plan.from;
         const Loader<T> loader = {weights};

@@ -25,7 +25,7 @@
 
 namespace corelab {
 
-constexpr int32 ALIGN = 16;   // numbers
+constexpr int32 ALIGN = 32;   // numbers
 constexpr int32 CHUNK = 16;   // levels of which the probabilities are summed together
 constexpr int32 WINDOW = 4;   // columns of a map of which no more than these and their margin count
 constexpr int32 SHADES = 256;  // levels that a mixture of logistics knows

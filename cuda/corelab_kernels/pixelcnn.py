@@ -20,8 +20,9 @@ from torch import Tensor
 from corelab import ConfigError, DivergedError, StorageError
 from corelab_kernels import build, nvidia
 
-ALIGN = 16
-"""Every part of the weights begins at a multiple of so many numbers, see pixelcnn.h."""
+ALIGN = 32
+"""Every part of the weights begins at a multiple of so many numbers, see pixelcnn.h: those of each
+of eight blocks that share them out then begin where four can be read at once."""
 _SHADES = 256
 """Levels of a mixture of logistics."""
 _BLOCK = 256
@@ -218,7 +219,8 @@ def _on_gpu(
     name, n = f"pixelcnn_sample{8 * uniforms.itemsize}", len(uniforms)
     if not n:
         return symbols.clone(), symbols.new_zeros(0)
-    team = _team(tuple(sizes), uniforms.itemsize, uniforms.device)
+    few = n <= _kernels(uniforms.device).multiprocessors
+    team = _team(tuple(sizes), uniforms.itemsize, uniforms.device, few)
     plan = team.plan(n)
     blocks = -(-n // plan.images) * team.blocks
     drawn = symbols.repeat(team.blocks, 1, 1, 1, 1)  # each block has its own
@@ -267,8 +269,12 @@ class _Team:
 
 
 @cache
-def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device) -> _Team:
-    """The fewest blocks whose shared memory has room for the weights of pixels, else one."""
+def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device, few: bool) -> _Team:
+    """The fewest blocks whose shared memory has room for the weights of pixels, else one.
+
+    Several only for FEW images: they wait for each other, which takes longer than what else they
+    would have to do if every multiprocessor draws images of its own.
+    """
     kernels, name = _kernels(device), f"pixelcnn_sample{8 * itemsize}"
     needs = torch.zeros(1 + _GROUP, dtype=torch.int64, device=device)
     operands = _Network(*sizes), c_int32(_GROUP), c_void_p(needs.data_ptr())
@@ -279,7 +285,7 @@ def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device) -> _Team:
         raise StorageError(_TOO_LARGE)
     net, most = Sizes(*sizes), (kernels.most_shared - own) // itemsize // ALIGN * ALIGN
     start = _size(_rows(net))
-    for blocks in _CLUSTERS if kernels.has_clusters else (1,):
+    for blocks in _CLUSTERS if few and kernels.has_clusters else (1,):
         kept = _size([(count(net) - start) // blocks])
         if kept + _NEAR // itemsize > most:
             continue

@@ -60,8 +60,8 @@ bool same(Network net, int64 rows, int64 pixels) {
 
 int main(int count, char** words) {
     if (count > 1) leave_out = std::atoi(words[1]);
-    const bool fine = same({GATED, 4, 5, 2, 20, 1, 2, 12, 5, 3, 10, 20, 0}, 4304, 2128) &&
-                      same({PLUSPLUS, 4, 5, 3, 256, 1, 2, 8, 3, 3, 10, 15, 3}, 7360, 2432);
+    const bool fine = same({GATED, 4, 5, 2, 20, 1, 2, 12, 5, 3, 10, 20, 0}, 4320, 2240) &&
+                      same({PLUSPLUS, 4, 5, 3, 256, 1, 2, 8, 3, 3, 10, 15, 3}, 7552, 3008);
     std::puts(fine ? "the same" : "different");
     return !fine;
 }

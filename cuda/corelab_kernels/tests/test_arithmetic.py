@@ -88,22 +88,17 @@ def test_builds_agree_bit_for_bit_and_errors_are_below_the_bounds_of_the_header(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_builds_agree_and_errors_are_below_the_bounds_for_all_floats(name, capsys):
-    """For all from 2^-30 to 2^7 in size: for smaller ones the functions are a constant or the
-    number itself, for greater ones constant, but for log; of both, every 31st.
-    """
     level = build.instructions()
     plain = ("-O0", "-ffp-contract=off", *([f"-march={level}"] if level else []))
     fast = [flags for flags in builds()[1:] if not level or flags != build.exact("")]
-    numbers, worst, block = 0, 0.0, 2**20
+    worst, block = 0.0, 2**20
     for begin in range(0, 2**32, block):
-        stride = 1 if 97 <= begin >> 23 & 255 < 134 else 31
-        n = block // stride
-        first = of_bits(plain, name, begin, stride, n)
+        first = of_bits(plain, name, begin, 1, block)
         for flags in fast:
-            assert np.array_equal(first, of_bits(flags, name, begin, stride, n)), f"at {begin:#x}"
-        numbers, worst = numbers + n, max(worst, largest_error(name, begin, stride, first))
+            assert np.array_equal(first, of_bits(flags, name, begin, 1, block)), f"at {begin:#x}"
+        worst = max(worst, largest_error(name, begin, 1, first))
     with capsys.disabled():
-        print(f"\n{name}: {numbers:,} numbers, largest error {worst:.4f} ulp", end="")
+        print(f"\n{name}: largest error {worst:.4f} ulp", end="")
     assert worst <= BOUNDS[name][2]
 
 

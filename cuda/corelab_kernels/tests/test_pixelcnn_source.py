@@ -172,14 +172,14 @@ def room(sizes, itemsize, blocks):
     [
         ("gated", 1, 132, 3),
         ("gated", 2, 132, 3),
-        ("gated", 4, 4, 11),
+        ("gated", 4, 11, 11),
         ("gated, larger kernels", 0, 2, 5),
         ("gated, larger kernels", 4, 132, 2),
         ("plusplus", 1, 1, 3),
         ("plusplus", 2, 132, 2),
         ("mixture", 4, 132, 2),
         ("mixture, temperature", 0, 132, 2),
-        ("mixture, temperature", 2, 2, 3),
+        ("mixture, temperature", 2, 3, 3),
     ],
 )
 def test_what_runs_on_a_gpu_draws_the_images_of_a_cpu_thread_by_thread(
@@ -213,14 +213,26 @@ def test_what_runs_on_a_gpu_draws_the_images_of_a_cpu_thread_by_thread(
     assert launched in driver.driver_said().decode().splitlines()[-1]
 
 
-def test_a_gpu_without_memory_for_the_images_is_told(monkeypatch):
+@pytest.mark.compiled
+def test_more_images_than_multiprocessors_are_drawn_by_blocks_of_their_own(gpu):
+    sizes = tuple(astuple(pack(Gated((1, 28, 28), 256, layers=7, channels=64), 0, None)[0]))
+    gpu(132, 227 << 10)
+    few, many = (pixelcnn._team(sizes, 4, torch.device("cpu"), few) for few in (True, False))
+    assert (few.blocks, few.at_once, many.blocks, many.at_once) == (4, 33, 1, 132)
+    assert few.kept
+    assert not many.kept
+    assert [few.plan(n).images for n in (1, 33, 34, 132)] == [1, 1, 2, 4]
+    assert [many.plan(n).images for n in (133, 4096)] == [2, 8]
+
+
+@pytest.mark.compiled
+def test_a_gpu_without_memory_for_the_images_is_told(gpu, monkeypatch):
     def none(tensor, *size):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     sizes, weights = pack(Gated((1, 4, 3), 20, levels=20, layers=2, channels=12), 0, None)
     u, context = torch.rand(3, 1, 4, 3), torch.zeros(1, 1, 1, 96)
-    team = pixelcnn._Team(blocks=1, kept=0, start=0, shared=0, room=0, at_once=132, memory=(9,))
-    monkeypatch.setattr(pixelcnn, "_team", lambda sizes, itemsize, device: team)
+    gpu(132, 227 << 10)
     monkeypatch.setattr(torch.Tensor, "new_empty", none)
     operands = (weights, context, u, torch.zeros(3, 1, 4, 3, dtype=torch.int64))
     with pytest.raises(StorageError, match=r"^there is not enough memory to draw images"):
