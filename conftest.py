@@ -20,9 +20,17 @@ FEWEST = 4
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what is marked as compiled if there is no compiler; what does not compile fails."""
+    """Skip what needs a compiler or a GPU where there is none.
+
+    Where there is a compiler, sources of this project that it refuses make tests fail.
+    """
     if item.get_closest_marker("compiled"):
         _compiler()
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("there is no NVIDIA GPU")
 
 
 @pytest.fixture

@@ -75,13 +75,14 @@ template <class T> struct Loader {
     __device__ void product(const Product<T>& p) const {
         if (!weights.keep(p)) return;
         const Part part(p.n, weights.rank, weights.blocks);
-        T *const w = weights.place(p.w), *const bias = weights.place(p.bias);
+        T* const w = weights.place(p.w);
         for (int32 i = threadIdx.x; i < p.k * part.n; i += blockDim.x) {
             const int32 k = i / part.n, n = i % part.n;
             w[Weights<T>::at(k, n, p.k, part.n)] = p.w[(int64)k * p.n + part.first + n];
         }
-        if (!p.bias) return;
-        for (int32 i = threadIdx.x; i < part.n; i += blockDim.x) bias[i] = p.bias[part.first + i];
+        for (int32 i = threadIdx.x; p.bias && i < part.n; i += blockDim.x) {
+            weights.place(p.bias)[i] = p.bias[part.first + i];
+        }
     }
     template <class F> __device__ void each(int32, int32, int32, F) const {}
     template <class F> __device__ void alone(int32, F) const {}
@@ -202,12 +203,19 @@ template <class T> struct Members {
         }
     }
 
+    // Which of the members that add up P this thread is, if whole warps before it do something else.
+    __device__ int32 member(const Product<T>& p) const {
+        const int32 busy = (p.beside * p.images / weights.blocks + 31) / 32 * 32 % (int32)blockDim.x;
+        const int32 i = threadIdx.x - busy;
+        return i < 0 ? i + blockDim.x : i;
+    }
+
     // Tiles of ROWS rows, at most one of half as many, and the rest row by row.
     template <int32 N, bool KEPT>
     __device__ void tiles(const Product<T>& p, const Part& part) const {
         const int32 rows = p.images * p.places, columns = part.n / N, whole = rows / ROWS;
         const int32 tall = whole * columns, half = rows % ROWS / (ROWS / 2) * columns;
-        for (int32 i = threadIdx.x; i < tall + half; i += blockDim.x) {
+        for (int32 i = member(p); i < tall + half; i += blockDim.x) {
             if (i < tall) {
                 tile<ROWS, N, KEPT, true>(p, part, i / columns * ROWS, i % columns, columns);
             } else {
@@ -221,7 +229,7 @@ template <class T> struct Members {
     template <bool KEPT, bool ALIGNED>
     __device__ void one_by_one(const Product<T>& p, const Part& part, int32 first,
                                int32 rows) const {
-        for (int32 i = threadIdx.x; i < rows * part.n; i += blockDim.x) {
+        for (int32 i = member(p); i < rows * part.n; i += blockDim.x) {
             const int32 m = rows == 1 ? 0 : i / part.n;
             tile<1, 1, KEPT, ALIGNED>(p, part, first + m, i - m * part.n, 0);
         }

@@ -104,6 +104,7 @@ template <class T> struct Product {
     const T* bias;
     const T* extra;
     int64 extra_image, extra_place;
+    int32 beside;  // so many columns of another product may be added up meanwhile
 
     CORELAB_HD const T* start(int32 image, int32 place) const {
         return extra ? extra + image * extra_image + place * extra_place : extra;
@@ -124,6 +125,7 @@ template <class T, class Team> class Sampler {
         const int32 N = images;
         const int32 side = plusplus ? 1 : half;
         line = memory.take((int64)N * 2 * F);
+        other_line = plusplus ? nullptr : memory.take((int64)N * 2 * F);
         gated = memory.take((int64)N * 2 * F);
         units = memory.take((int64)N * C * hidden);
         parameters = memory.take((int64)N * width);
@@ -362,26 +364,47 @@ template <class T, class Team> class Sampler {
         });
     }
 
-    // The horizontal stack at column X of row Y: its last layer.
+    // The horizontal stack at column X of row Y: its last layer. What a layer makes of the columns
+    // before is added up while the layer before it works, by members that have nothing else to do.
     CORELAB_PHASE T* pixel_of_gated(int32 y, int32 x, Cursor<const T>& weights) const {
+        const T* horizontal = weights.take((int64)half * seen * 2 * F);
+        before(0, canvas, y, x, half, horizontal);
+        team.share();
         for (int32 i = 0; i < L; ++i) {
-            const Rows<T> in = i ? of(right, i - 1) : canvas, out = of(right, i);
-            const int32 own = i ? reach + 1 : half, side = i ? reach : half;
-            const T* const horizontal = weights.take((int64)own * in.channels * 2 * F);
+            const Rows<T> out = of(right, i);
+            T* const sums = i % 2 ? other_line : line;
+            if (i) {
+                const Rows<T> in = of(right, i - 1);
+                horizontal += (int64)reach * F * 2 * F;
+                const T* const own = in.at(y, x);
+                team.product(
+                    at_pixel(F, own, in.image, 2 * F, sums, 2 * F, horizontal, nullptr));
+                team.share();
+            }
+            gates(sums, 1, gated, F);
+            team.sync();
             const T* const pointwise = weights.take((int64)F * F);
             const T* const bias = weights.take(F);
-            Product<T> p = at_pixel(0, nullptr, 0, 2 * F, line, 2 * F, nullptr, nullptr);
-            from(p, given, begins, i, x, 2 * F);
-            convolve(p, in, y, 1, x, -side, own, horizontal);
-            team.share();
-            gates(line, 1, gated, F);
-            team.sync();
-            p = at_pixel(F, gated, F, F, out.at(y, x), out.image, pointwise, bias);
-            if (i) p.extra = in.at(y, x), p.extra_image = in.image;
+            Product<T> p = at_pixel(F, gated, F, F, out.at(y, x), out.image, pointwise, bias);
+            if (i) p.extra = of(right, i - 1).at(y, x), p.extra_image = out.image;
             team.product(p);
+            if (i + 1 < L) {
+                horizontal = weights.take((int64)(reach + 1) * F * 2 * F);
+                before(i + 1, out, y, x, reach, horizontal);
+            }
             team.share();
         }
         return of(right, L - 1).at(y, x);
+    }
+
+    // What layer I makes of so many COLUMNS of IN before column X.
+    CORELAB_CALL void before(int32 i, const Rows<T>& in, int32 y, int32 x, int32 columns,
+                             const T* w) const {
+        T* const sums = i % 2 ? other_line : line;
+        Product<T> p = at_pixel(0, nullptr, 0, 2 * F, sums, 2 * F, nullptr, nullptr);
+        from(p, given, begins, i, x, 2 * F);
+        p.beside = F;
+        convolve(p, in, y, 1, x, -columns, columns, w);
     }
 
     // ---- the network of PixelCNN++ --------------------------------------------------------------
@@ -592,18 +615,25 @@ template <class T, class Team> class Sampler {
             T total = (T)0;
             for (int32 j = 0; j < chunks; ++j) total = total + part[j];
             const T target = task.uniforms[index(i, c, y, x)] * total;
-            T before = (T)0;
-            int32 j = 0;
-            for (; j + 1 < chunks && before + part[j] <= target; ++j) before = before + part[j];
-            const int32 last = (j + 1) * CHUNK - 1;
-            int32 level = j * CHUNK;
-            for (before = before + mass[level]; before <= target && level < last;) {
-                before = before + mass[++level];
-            }
+            T sum = (T)0;
+            int32 level = CHUNK * passing(part, chunks, target, sum);
+            level += passing(mass + level, CHUNK, target, sum);
             while (level > 0 && mass[level] == (T)0) --level;
             choose(i, y, x, c, level, total > (T)0 && total < infinity(total));
         });
         team.sync();
+    }
+
+    // The number from PART on, of N, with which the SUM passes TARGET, or the last one; the SUM is
+    // then that of those before it. All are looked at, so that none is waited for.
+    CORELAB_HD static int32 passing(const T* part, int32 n, T target, T& sum) {
+        T next = sum;
+        int32 found = 0;
+        for (int32 i = 0; i + 1 < n; ++i) {
+            next = next + part[i];
+            if (found == i && next <= target) sum = next, found = i + 1;
+        }
+        return found;
     }
 
     // The K-th largest of the N numbers V: the largest number that at least K of them reach, bit by
@@ -703,7 +733,7 @@ template <class T, class Team> class Sampler {
     T* below;  // of a row: what a layer makes of the rows above
     T *given, *given_second = nullptr;  // of a row and all layers: where products of pixels begin
     T *begins = nullptr, *begins_second = nullptr;  // copies of them at a pixel
-    T *line, *gated;  // of a pixel
+    T *line, *other_line, *gated;  // of a pixel
     T *units, *parameters;  // of its head
     T *mixture, *shades, *maxima, *sums, *least, *highest;  // of the distribution of a sub-pixel
 };

@@ -9,8 +9,6 @@ from corelab_kernels.convolution import masked_conv2d
 
 from corelab import ConfigError
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
-
 
 def dense(x, weight, bias, mask):
     """By the definition: taps at and behind the middle, in raster order, are zero."""
@@ -117,7 +115,7 @@ def test_arguments_that_make_no_sense_are_named(change, sentence):
         masked_conv2d(**arguments | change)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("k", [3, 5, 7])
 def test_a_gpu_agrees(k):
     found = masked_conv2d(*given(k, 64, torch.channels_last, device="cuda"), mask="B")

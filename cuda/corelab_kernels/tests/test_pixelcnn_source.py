@@ -18,8 +18,6 @@ from corelab_nets.plusplus import PlusPlus
 
 from corelab import DivergedError, StorageError
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-
 
 def program(folder, *flags, name="pixelcnn_teams"):
     """The program that compares teams, compiled with FLAGS."""
@@ -242,7 +240,7 @@ def test_a_gpu_without_memory_for_the_images_is_told(gpu, monkeypatch):
 # ---- on a GPU ------------------------------------------------------------------------------------
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_gpu_draws_the_images_of_the_cpu(name):
     net, labels = made(name)
@@ -262,6 +260,22 @@ def test_a_gpu_draws_the_images_of_the_cpu(name):
     assert torch.equal(again.cpu(), completed)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("blocks", [2, 4, 8])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_of_a_cluster_of_a_gpu_draw_the_images_of_the_cpu(name, blocks, monkeypatch):
+    net, labels = made(name)
+    _, components, drawing, dtype = NETWORKS[name]
+    u = torch.rand(11, *net.shape, dtype=dtype)
+    images = Kernel(net, components)(u, labels=labels, **drawing)
+    monkeypatch.setattr(pixelcnn, "_CLUSTERS", (blocks,))
+    pixelcnn._team.cache_clear()
+    labels = labels if labels is None else labels.cuda()
+    drawn = Kernel(net.cuda(), components)(u.cuda(), labels=labels, **drawing)
+    pixelcnn._team.cache_clear()
+    assert torch.equal(drawn.cpu(), images)
+
+
 def operands_on_gpu():
     """Of the operator: 11 images of the network `gated`."""
     net, labels = made("gated")
@@ -271,12 +285,12 @@ def operands_on_gpu():
     return list(astuple(sizes)), weights, context, u, torch.zeros_like(u).long(), 0, 1.0, 0
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_pytorch_finds_nothing_wrong_with_the_operator_on_a_gpu():
     torch.library.opcheck(torch.ops.corelab.pixelcnn_sample.default, operands_on_gpu())
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_cuda_graph_draws_anew_from_new_uniforms():
     net, labels = made("gated")
     kernel, labels = Kernel(net.cuda()), labels.cuda()
@@ -297,7 +311,7 @@ def test_a_cuda_graph_draws_anew_from_new_uniforms():
         kernel(u, labels=labels)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_gpu_draws_more_images_than_a_grid_is_high_on_any_stream():
     torch.manual_seed(0)
     net = Gated((1, 2, 2), 5, levels=5, layers=1, channels=4, first=3)

@@ -24,7 +24,6 @@ from corelab import ConfigError, DivergedError
 SOURCE = Path(sampling.__file__).with_name("sampling.cpp")
 BLOCKS = Path(__file__).with_name("blocks.cpp")
 INF = float("inf")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
 @pytest.fixture
@@ -501,12 +500,12 @@ def test_what_runs_on_a_gpu_gives_the_same_bits_on_a_cpu_thread_by_thread(drive,
 # ---- on a GPU ------------------------------------------------------------------------------------
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_gpu_gives_the_bits_of_the_cpu():
     assert all(map(torch.equal, everything("cuda"), everything()))
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_gpu_has_more_rows_than_a_grid_is_high_on_any_stream():
     logits, parameters = randn(600_000, 5), mixtures(20_000_000, 1)
     with torch.cuda.stream(torch.cuda.Stream()):
@@ -517,7 +516,7 @@ def test_a_gpu_has_more_rows_than_a_grid_is_high_on_any_stream():
     assert torch.equal(levels.cpu(), sample_logistic_mixture(parameters, 3))
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("i", range(6))
 def test_pytorch_finds_nothing_wrong_with_the_operators_on_a_gpu(i):
     operator, arguments = calls()[i]
@@ -528,7 +527,7 @@ def test_pytorch_finds_nothing_wrong_with_the_operators_on_a_gpu(i):
     torch.library.opcheck(operator.default, there)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_batch_may_be_divided_among_gpus():
     last = f"cuda:{torch.cuda.device_count() - 1}"  # the same one, if there is no other
     for draw, given in [
@@ -539,7 +538,7 @@ def test_a_batch_may_be_divided_among_gpus():
         assert torch.equal(torch.cat([part.cpu() for part in parts]), draw(given, 5))
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_a_cuda_graph_draws_anew_from_new_logits():
     logits = randn(64, 256).cuda()
     sample_categorical(logits, 1)  # compiles
@@ -556,7 +555,7 @@ def test_a_cuda_graph_draws_anew_from_new_logits():
     assert (drawn >= 0).sum() == 63
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.slow
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck", "synccheck"])
 @pytest.mark.parametrize(
