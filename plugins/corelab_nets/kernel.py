@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,7 +13,7 @@ from corelab_kernels import pixelcnn
 from corelab_kernels.pixelcnn import ALIGN, Sizes
 from torch import Tensor, nn
 
-from corelab import ConfigError, Context
+from corelab import ConfigError
 from corelab_nets import gated, plusplus
 from corelab_nets.autoregressive import (
     Autoregressive,
@@ -24,6 +24,9 @@ from corelab_nets.autoregressive import (
     sample,
     sample_naively,
 )
+
+if TYPE_CHECKING:  # what it needs besides PyTorch may not be where there is a GPU
+    from corelab import Context
 
 Sampler = Literal["auto", "naive", "cached", "kernel"]
 """How symbols are drawn: with a pass of the network for each of them (naive), by computing only

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import astuple, replace
 from functools import partial
 
@@ -243,3 +245,19 @@ def test_images_for_which_there_is_not_enough_memory_are_told():
     weights, context = torch.zeros(pixelcnn.count(sizes)), torch.zeros(1, 1, 1, 80_000)
     with pytest.raises(StorageError, match="there is not enough memory to draw images of this"):
         pixelcnn.sample(sizes, weights, context, torch.zeros(8, 1, 1, 10_000))
+
+
+def test_pytorch_and_numpy_are_enough_to_draw():
+    """A machine that is lent for its GPU may have nothing else."""
+    missing = "gymnasium", "PIL", "rich", "safetensors", "scipy", "sklearn", "tensorboard"
+    code = (
+        "import sys, torch\n"
+        f"for name in {(*missing, 'jinja2', 'threadpoolctl', 'tyro')}: sys.modules[name] = None\n"
+        "from corelab_kernels import pixelcnn, sampling, convolution\n"
+        "from corelab_generative.mixture import Categorical\n"
+        "from corelab_nets.gated import Gated\n"
+        "from corelab_nets.kernel import Kernel\n"
+        "print(*Kernel(Gated((1, 2, 2), 5, levels=5))(torch.rand(3, 1, 2, 2)).shape)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("3 1 2 2\n", 0), done.stderr
