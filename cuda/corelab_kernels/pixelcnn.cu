@@ -299,7 +299,7 @@ template <class T> __device__ void sample(Task<T> task, const Plan& plan, T* wor
     if (plan.kept) {
         weights.from = task.weights + plan.from;
         const Loader<T> loader = {weights};
-        sampler(object, loader, task, Memory<T>{}, 0, 1).ask({weights.from, 0});
+        sampler(object, loader, task, memory, 0, 1).ask({weights.from, 0});
     }
     const Members<T> members = {weights, memory, plan.size};
     sampler(object, members, task, memory, first, images).run();

@@ -9,6 +9,7 @@
 #pragma once
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -106,7 +107,7 @@ void run(const Function& function, unsigned blocks, unsigned threads, void** arg
         all.emplace_back([&, i] {
             threadIdx.x = i % threads, rank = i / threads;
             for (blockIdx.x = rank; blockIdx.x < blocks; blockIdx.x += size) {
-                if (threadIdx.x == 0) std::memset(shared[rank].data(), 0xFF, memory);
+                if (threadIdx.x == 0) std::fill(shared[rank].begin(), shared[rank].end(), 0xFF);
                 corelab::sync_cluster();
                 function.call(arguments);
                 corelab::sync_cluster();

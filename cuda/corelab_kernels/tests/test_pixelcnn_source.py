@@ -73,6 +73,14 @@ def test_nothing_is_touched_that_is_not_its_own(level, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.compiled
+def test_blocks_of_a_gpu_touch_nothing_that_is_not_their_own(tmp_path):
+    sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    done = run(program(tmp_path, "-O0", "-DPROGRAM", *sanitizers, name="pixelcnn_blocks"))
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.compiled
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_every_build_draws_the_same_images_from_the_same_numbers(dtype, monkeypatch):
     torch.manual_seed(0)
