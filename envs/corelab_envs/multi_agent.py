@@ -123,12 +123,51 @@ class Roster:
         return bool(row[KEY][int(action) - int(space.start)])
 
 
-class Troupe:
-    """One copy: A agents, what each of them saw last, and a way back to where they are.
+class Replayed:
+    """One copy of an environment of several agents, restored by playing its episode again.
 
     The seed of an episode follows from ROOT, the copy's INDEX and the number of the episode. What
-    the agents did in it is remembered, so that a copy is restored by playing the episode again. An
-    environment in which a reset leaves traces of the last episode is made ANEW for each.
+    the agents did in it is remembered.
+    """
+
+    def __init__(self, env: Any, roster: Roster, name: str, root: int, index: int) -> None:
+        self.env = env
+        self._roster = roster
+        self._name = name
+        self._root = root
+        self._index = index
+        self._episode = -1
+        self._actions: list[Any] = []
+
+    def _next_seed(self) -> int:
+        """Count an episode that begins; its seed."""
+        self._episode += 1
+        self._actions.clear()
+        words = np.random.SeedSequence([self._root, self._index, self._episode]).generate_state(1)
+        return int(words[0] >> 1)
+
+    @property
+    def _place(self) -> str:
+        return f"step {len(self._actions)} of episode {self._episode}"
+
+    def _wrong(self, what: str) -> CopyError:
+        return CopyError(self._name, self._index, what)
+
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        """Within, what someone else's code ends with is told with its place."""
+        try:
+            yield
+        except CorelabError:
+            raise
+        except FAILURES as error:
+            raise self._wrong(f"failed to {doing}, {self._place}: {first_line(error)}") from error
+
+
+class Troupe(Replayed):
+    """One copy: A agents, and what each of them saw last.
+
+    An environment in which a reset leaves traces of the last episode is made ANEW for each.
     """
 
     def __init__(
@@ -140,14 +179,8 @@ class Troupe:
         index: int,
         anew: bool = False,
     ) -> None:
-        self.env = make()
+        super().__init__(make(), roster, name, root, index)
         self._make_anew = make if anew else None
-        self._roster = roster
-        self._name = name
-        self._root = root
-        self._index = index
-        self._episode = -1
-        self._actions: list[list[Any]] = []
         A = len(roster.agents)
         self.rows: list[Any] = [None] * A
         self.waits = np.ones(A, np.bool_)
@@ -155,14 +188,12 @@ class Troupe:
 
     def reset(self) -> None:
         """Begin the next episode."""
-        self._episode += 1
-        self._actions.clear()
+        seed = self._next_seed()
         if self._make_anew is not None:
             self.env.close()
             self.env = self._make_anew()
-        words = np.random.SeedSequence([self._root, self._index, self._episode]).generate_state(1)
         with self._guarded("reset"):
-            observations, infos = self.env.reset(seed=int(words[0] >> 1))
+            observations, infos = self.env.reset(seed=seed)
             for i, agent in enumerate(self._roster.agents):
                 self.waits[i] = not self._in(agent)
                 if self.waits[i]:
@@ -204,27 +235,8 @@ class Troupe:
         if mask is not None and self.waits[i]:
             mask[:] = 1  # nothing is chosen here; what acts must not stumble over it
         elif mask is not None and not mask.any():
-            raise CopyError(
-                self._name,
-                self._index,
-                f"allows {self._roster.agents[i]} no action in step {len(self._actions)} of "
-                f"episode {self._episode}: its mask is all zeros",
-            )
-
-    @contextmanager
-    def _guarded(self, doing: str) -> Iterator[None]:
-        """Within, what someone else's code ends with is told with its place."""
-        try:
-            yield
-        except CorelabError:
-            raise
-        except FAILURES as error:
-            raise CopyError(
-                self._name,
-                self._index,
-                f"failed to {doing}, step {len(self._actions)} of episode {self._episode}: "
-                f"{first_line(error)}",
-            ) from error
+            agent = self._roster.agents[i]
+            raise self._wrong(f"allows {agent} no action in {self._place}: its mask is all zeros")
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, as a tree that can be saved."""
@@ -252,11 +264,9 @@ class Troupe:
                 self.step(played[t * A : (t + 1) * A], *ignored)
         same = data_equivalence(self.rows, state["rows"], exact=True)
         if not same or not np.array_equal(self.waits, state["waits"]):
-            raise CopyError(
-                self._name,
-                self._index,
+            raise self._wrong(
                 "cannot be restored: the same seed and actions led to another observation, "
-                "so its dynamics depend on something else",
+                "so its dynamics depend on something else"
             )
 
 

@@ -7,8 +7,7 @@ by self-play. From one of a copy's episodes to the next the learner takes the ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,10 +16,10 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import data_equivalence
 from numpy.typing import NDArray
 
-from corelab import CorelabError, DataError
-from corelab_envs.multi_agent import Roster, picture
+from corelab import DataError
+from corelab_envs.multi_agent import Replayed, Roster, picture
 from corelab_envs.self_play_rivals import Rival
-from corelab_envs.vector import FAILURES, CopyError, first_line, floats, stack_of
+from corelab_envs.vector import FAILURES, Checked, CopyError, first_line, stack_of
 
 _PASSED_OVER = 1_000
 """Episodes in a row that may end before the learner has moved."""
@@ -51,21 +50,11 @@ class SelfPlay(Protocol):
         """Play against OPPONENTS from the next `reset` on."""
 
 
-class Table:
-    """One copy: several seats, the learner in one of them, and a way back to where it stands.
-
-    What is random in an episode follows from a seed made of ROOT, the copy's INDEX and the number
-    of the episode. All moves are remembered, so that it is restored by playing it again.
-    """
+class Table(Replayed):
+    """One copy: several seats, and the learner in one of them."""
 
     def __init__(self, env: Any, roster: Roster, name: str, root: int, index: int) -> None:
-        self.env = env
-        self._roster = roster
-        self._name = name
-        self._root = root
-        self._index = index
-        self._episode = -1
-        self._moves: list[Any] = []
+        super().__init__(env, roster, name, root, index)
         self.learner = roster.agents[0]
         self.over = True
         """Whether the learner is out: others may still be in."""
@@ -76,24 +65,24 @@ class Table:
 
     def reset(self) -> None:
         """Begin the next episode, with the learner in the next seat."""
-        self._episode += 1
-        self._moves.clear()
+        seed = self._next_seed()
         self.gained = 0.0
         seats = self._roster.agents
         self.learner = seats[(self._episode + self._index) % len(seats)]
-        words = np.random.SeedSequence([self._root, self._index, self._episode]).generate_state(1)
         with self._guarded("reset"):
-            self.env.reset(seed=int(words[0] >> 1))
+            self.env.reset(seed=seed)
             self._pass_on()
         self._look()
 
     def move(self, action: Any) -> float:
         """Whose turn it is does ACTION, that of a row; what that gives the learner."""
         if not self._roster.allows(self.row, action):
-            raise self._wrong(f"was given action {action}, which its mask forbids,")
+            raise self._wrong(
+                f"was given action {action}, which its mask forbids, in {self._place}"
+            )
         mover = self._roster.agents.index(self.env.agent_selection)
         move = self._roster.act(mover, action)
-        self._moves.append(move if isinstance(move, int) else np.array(move))
+        self._actions.append(move if isinstance(move, int) else np.array(move))
         with self._guarded("step"):
             self.env.step(move)
             reward = float(self.env.rewards[self.learner])
@@ -134,30 +123,14 @@ class Table:
         if mask is not None and self.over:
             mask[:] = 1  # nothing is chosen here; what acts must not stumble over it
         elif mask is not None and not mask.any():
-            raise self._wrong(f"allows {player} no action")
-
-    def _wrong(self, what: str) -> CopyError:
-        place = f"in step {len(self._moves)} of episode {self._episode}"
-        return CopyError(self._name, self._index, f"{what} {place}")
-
-    @contextmanager
-    def _guarded(self, doing: str) -> Iterator[None]:
-        """Within, what someone else's code ends with is told with its place."""
-        try:
-            yield
-        except CorelabError:
-            raise
-        except FAILURES as error:
-            place = f"step {len(self._moves)} of episode {self._episode}"
-            wrong = f"failed to {doing}, {place}: {first_line(error)}"
-            raise CopyError(self._name, self._index, wrong) from error
+            raise self._wrong(f"allows {player} no action in {self._place}")
 
     def state_dict(self) -> dict[str, Any]:
         """Where it stands, as a tree that can be saved."""
         return {
             "root": self._root,
             "episode": self._episode,
-            "moves": list(self._moves),
+            "moves": list(self._actions),
             "row": deepcopy(self.row),
         }
 
@@ -168,11 +141,9 @@ class Table:
         for move in state["moves"]:
             self.move(move)
         if not data_equivalence(self.row, state["row"], exact=True):
-            raise CopyError(
-                self._name,
-                self._index,
+            raise self._wrong(
                 "cannot be restored: the same seed and moves led to another observation, so its "
-                "dynamics depend on something else",
+                "dynamics depend on something else"
             )
 
 
@@ -205,7 +176,7 @@ class _Random(_Fixed):
         return np.array([self._space.sample() for _ in opponents])
 
 
-class SelfPlayEnvironments:
+class SelfPlayEnvironments(Checked):
     """N copies whose every choice follows from SEED. RIVAL moves for the others, or chance if there
     is none, until other opponents come.
     """
@@ -219,9 +190,8 @@ class SelfPlayEnvironments:
         seed: int,
         rival: Rival | None,
     ) -> None:
+        super().__init__(name, num_envs)
         root, own = np.random.SeedSequence(seed).spawn(2)
-        self.num_envs = num_envs
-        self._name = name
         self._tables = [
             Table(make(), roster, name, int(root.generate_state(1)[0] >> 1), i)
             for i in range(num_envs)
@@ -232,7 +202,6 @@ class SelfPlayEnvironments:
             _Fixed(rival, self._rng) if rival else _Random(roster.action_space, self._rng)
         )
         self._opponent = np.zeros(num_envs, np.int64)
-        self._steps = 0
 
     def face(self, opponents: Opponents) -> None:
         """Play against OPPONENTS from the next `reset` on."""
@@ -304,13 +273,6 @@ class SelfPlayEnvironments:
         observations = self._batch([table.row for table in self._tables])
         self._refuse_non_finite("an observation", observations)
         return observations
-
-    def _refuse_non_finite(self, what: str, values: Any) -> None:
-        for array in floats(values):
-            finite = np.isfinite(array.reshape(self.num_envs, -1)).all(axis=1)
-            if not finite.all():
-                wrong = f"gave {what} that is not finite at step {self._steps}"
-                raise CopyError(self._name, int(finite.argmin()), wrong)
 
     def _batch(self, rows: list[Any]) -> Any:
         try:

@@ -17,23 +17,21 @@ import numpy as np
 from corelab import DataError, require
 from corelab_envs.metamath.derivation import Derivation, Inference
 from corelab_envs.metamath.features import ACTION_NUMBERS, STATE_NUMBERS, Sight
-from corelab_envs.metamath.theorem_set import Part, Premises, TheoremSet
+from corelab_envs.metamath.theorem_set import Premises, TheoremSet
 from corelab_envs.metamath.verification import check
-from corelab_envs.proving import Observation, Spaces
+from corelab_envs.proving import Observation, Part, Spaces
 
 _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Options(Spaces):
-    """What theorems are drawn, and how they are seen."""
+class Common:
+    """Options that the environment and the task have in common."""
 
     path: str | None = None
     """A Metamath database, a file; none takes the propositional calculus that corelab has."""
     upto: str | None = None
     """The label of the last statement to read; none reads the whole database."""
-    part: Part = "all"
-    """Which of its theorems: all, those to learn from (train) or to measure on (dev)."""
     premises: Premises = "all"
     """What to prove from: all that stands before a theorem, or what its proof there cites."""
     max_steps: int = 50
@@ -44,6 +42,14 @@ class Options(Spaces):
     """How many numbers tell the state."""
     action_features: int = 32
     """How many numbers tell each action."""
+
+
+@dataclass(frozen=True)
+class Options(Common, Spaces):
+    """What theorems are drawn, and how they are seen."""
+
+    part: Part = "all"
+    """Which of its theorems: all, those to learn from (train) or to measure on (dev)."""
 
     def __post_init__(self) -> None:
         for name, least in (

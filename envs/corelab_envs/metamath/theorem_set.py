@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -12,9 +11,8 @@ from corelab_envs.metamath.database import read
 from corelab_envs.metamath.derivation import Derivation, Lemma, Library
 from corelab_envs.metamath.grammar import PROVABLE, Printer
 from corelab_envs.metamath.verification import cited
+from corelab_envs.proving import Part, is_in
 
-Part: TypeAlias = Literal["all", "train", "dev"]
-"""All theorems, or those to learn from, or those to measure on."""
 Premises: TypeAlias = Literal["all", "cited"]
 """What a theorem is proved from: all that stands before it, or what its proof there cites."""
 SHIPPED = Path(__file__).with_name("propositional.mm")
@@ -45,7 +43,7 @@ class TheoremSet:
         self.database = self._library.database
         stated = [a for a in self.database.assertions.values() if a.symbols[0] == PROVABLE]
         theorems = [a.label for a in stated if a.proof is not None]
-        self.labels = [label for label in theorems if _is_in(label, part)]
+        self.labels = [label for label in theorems if is_in(label, part)]
         """What the theorems are called, in the order of the database."""
         if not self.labels:
             raise DataError(
@@ -79,8 +77,3 @@ class TheoremSet:
 def _library(path: Path, changed: int, upto: str | None) -> Library:
     """The database as it was when it was last CHANGED, read once for all copies of a task."""
     return Library(read(path, upto))
-
-
-def _is_in(label: str, part: Part) -> bool:
-    is_dev = int.from_bytes(sha256(label.encode()).digest()) % 10 == 0
-    return part == "all" or is_dev == (part == "dev")

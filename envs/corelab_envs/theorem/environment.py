@@ -19,12 +19,12 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from corelab import DataError, require
-from corelab_envs.proving import Observation, Spaces
+from corelab_envs.proving import Observation, Part, Spaces
 from corelab_envs.theorem.calculus import ACTION_NUMBERS, Outcome
 from corelab_envs.theorem.clausify import Form
 from corelab_envs.theorem.graph import Link, Thing
 from corelab_envs.theorem.machinery import machinery
-from corelab_envs.theorem.problem_set import Part, ProblemSet
+from corelab_envs.theorem.problem_set import ProblemSet
 from corelab_envs.theorem.proof import current_goal, reward, show_tableau, tableau
 from corelab_envs.theorem.walks import STATE_NUMBERS, Role
 
@@ -34,15 +34,13 @@ _DRAWS = 1000
 
 
 @dataclass(frozen=True)
-class Options(Spaces):
-    """What problems are drawn, and how they are seen."""
+class Common:
+    """Options that the environment and the task have in common."""
 
     path: str | None = None
     """A TPTP file, or a folder of files `*.p`; none takes the problems that corelab has."""
-    part: Part = "all"
-    """Which of a folder's problems: all, those to learn from (train) or to measure on (dev)."""
     form: Form = "none"
-    """Where parts of formulas are given names: in the conjecture, nowhere (none), or all over."""
+    """Where parts of formulas get names: in the conjecture, nowhere (none), or all over."""
     conj: bool = True
     """Begin with clauses of the conjecture, if there is one."""
     eager: bool = False
@@ -63,6 +61,14 @@ class Options(Spaces):
     """How many edges a graph has room for."""
     name_buckets: int = 0
     """How many different names a graph tells of symbols; 0: names mean nothing."""
+
+
+@dataclass(frozen=True)
+class Options(Common, Spaces):
+    """What problems are drawn, and how they are seen."""
+
+    part: Part = "all"
+    """Which of a folder's problems: all, those to learn from (train) or to measure on (dev)."""
 
     def __post_init__(self) -> None:
         for name, least in (

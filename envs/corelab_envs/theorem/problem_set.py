@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from corelab import DataError
+from corelab_envs.proving import Part, is_in
 from corelab_envs.theorem.clausify import Form, clausify
 from corelab_envs.theorem.matrix import Matrix
 from corelab_envs.theorem.tptp import Problem, read
 
-Part: TypeAlias = Literal["all", "train", "dev"]
-"""All problems, or those to learn from, or those to measure on."""
 SHIPPED = Path(__file__).with_name("problems")
 """Problems of corelab's own encoding, all of which have a proof; a folder below has others."""
 
@@ -36,7 +33,7 @@ class ProblemSet:
             found = sorted(self.path.glob("*.p"))
             if not found:
                 raise DataError(f"{self.path}: there is no problem in it, no file named *.p")
-            files = [file for file in found if _is_in(file.stem, part)]
+            files = [file for file in found if is_in(file.stem, part)]
             if not files:
                 raise DataError(
                     f"{self.path}: none of its {len(found)} problems is of the part {part!r}; "
@@ -66,8 +63,3 @@ class ProblemSet:
 @lru_cache(maxsize=4096)
 def _matrix(file: Path, changed: int, form: Form, conjecture_starts: bool) -> Matrix:
     return Matrix.of(clausify(read(file), form, conjecture_starts))
-
-
-def _is_in(name: str, part: Part) -> bool:
-    is_dev = int.from_bytes(sha256(name.encode()).digest()) % 10 == 0
-    return part == "all" or is_dev == (part == "dev")

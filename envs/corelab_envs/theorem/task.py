@@ -7,91 +7,41 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from corelab import DataError, require
+from corelab import DataError
+from corelab_envs.proving import Part, ProvingTask
 from corelab_envs.theorem.clausify import Form
-from corelab_envs.theorem.environment import ConnectionEnv, Options, Seen
+from corelab_envs.theorem.environment import Common, ConnectionEnv, Options
 from corelab_envs.theorem.library import Library
 from corelab_envs.theorem.matrix import Matrix
-from corelab_envs.theorem.problem_set import Part, ProblemSet
-from corelab_envs.vector import Copies, Copy
+from corelab_envs.theorem.problem_set import ProblemSet
 
 
-class TPTPTask:
+class TPTPTask(ProvingTask):
     """Connection tableaux for the problems of a folder.
 
     It is learned from nine tenths of them, and measured on the last. See `ProblemSet` for which
-    those are; what `environment.Options` calls them, the options here do, too.
+    those are.
     """
 
     @dataclass(frozen=True)
-    class Config:
+    class Config(Common):
         """Options of theorem proving."""
 
-        path: str | None = None
-        """A TPTP file, or a folder of files `*.p`; none takes the problems that corelab has."""
         dev_path: str | None = None
         """A folder to be measured on; none splits the problems of the first."""
         num_envs: int | None = None
         """How many copies are learned from side by side; none leaves it to the algorithm."""
-        form: Form = "none"
-        """Where parts of formulas get names: in the conjecture, nowhere (none), or all over."""
-        conj: bool = True
-        """Begin with clauses of the conjecture, if there is one."""
-        eager: bool = False
-        """Make reductions that bind variables without asking."""
-        max_inferences: int = 100
-        """Truncate episodes after this many actions."""
-        max_actions: int = 32
-        """How many inferences can be chosen from; those beyond are not offered."""
-        state_features: int = 256
-        """How many numbers tell the state."""
-        action_features: int = 32
-        """How many numbers tell each action."""
-        observation: Seen = "walks"
-        """How a state is shown: as numbers (walks), or as a graph of nodes and edges."""
-        max_nodes: int = 512
-        """How many nodes a graph has room for."""
-        max_edges: int = 1024
-        """How many edges a graph has room for."""
-        name_buckets: int = 0
-        """How many different names a graph tells of symbols; 0: names mean nothing."""
 
     name = "tptp"
-    video = False
-    fps = 2.0
+    _environment = ConnectionEnv
 
-    def __init__(self, config: Config, measured: bool = False) -> None:
-        value = config.num_envs
-        require(value is None or value >= 1, "task.num_envs", value, "at least 1")
-        self.config = config
-        self.num_envs = config.num_envs
-        options = asdict(config)
+    def _checked_options(self, measured: bool) -> Options:
+        options = asdict(self.config)
         del options["num_envs"], options["dev_path"]
-        part: Part = "dev" if measured else "train"
-        if config.dev_path is not None:
-            part = "all"
-            if measured:
-                options["path"] = config.dev_path
-        self._options = Options(**options, part=part)
-        self._options.problems()  # so that what is missing is told before anything begins
-        if not measured:
-            TPTPTask(config, measured=True)
-        self.single_observation_space = self._options.observation_space()
-        self.single_action_space = self._options.action_space()
-
-    @property
-    def measured(self) -> TPTPTask:
-        """The same, with the problems that are not learned from."""
-        return TPTPTask(self.config, measured=True)
-
-    def make(self, num_envs: int, seed: int, *, render: bool = False) -> Copies:
-        """NUM_ENVS copies whose every random choice follows from SEED."""
-        options = asdict(self._options)
-        copies = [
-            Copy(ConnectionEnv(**options), self.name, seed, index, replays=True)
-            for index in range(num_envs)
-        ]
-        return Copies(copies, self.name)
+        options["path"], options["part"] = _source(self.config, measured)
+        checked = Options(**options)
+        checked.problems()
+        return checked
 
 
 class TheoremsTask:
@@ -117,12 +67,7 @@ class TheoremsTask:
     def __init__(self, config: Config, measured: bool = False) -> None:
         self.config = config
         self.form, self.conj = config.form, config.conj
-        path = config.path
-        part: Part = "dev" if measured else "train"
-        if config.dev_path is not None:
-            part = "all"
-            if measured:
-                path = config.dev_path
+        path, part = _source(config, measured)
         folder = Path(path) if path is not None else None
         self._problems = ProblemSet(folder, part, config.form, config.conj)
         self.names = self._problems.names
@@ -172,3 +117,12 @@ class PremisesTask:
         for theorems, part in ((self.theorems, parts[0]), (self.measured, parts[1])):
             if not theorems:
                 raise DataError(f"{part.path}: no problem has a conjecture and formulas beside it")
+
+
+def _source(
+    config: TPTPTask.Config | TheoremsTask.Config, measured: bool
+) -> tuple[str | None, Part]:
+    """The path of the problems to learn from, or of those to be MEASURED on, and which there."""
+    if config.dev_path is None:
+        return config.path, "dev" if measured else "train"
+    return config.dev_path if measured else config.path, "all"
