@@ -84,20 +84,37 @@ def test_a_changed_byte_of_a_packed_file_is_refused_or_changes_nothing(tmp_path,
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"", "begins with 00 00 08 03, this file with nothing"),
-        (b"<html>", "begins with 00 00 08 03, this file with 3c 68 74 6d"),
-        (idx_bytes([4], bytes(4)), "begins with 00 00 08 03, this file with 00 00 08 01"),
-        (idx_bytes([1, 1, 1], b"")[:9], "cut off after 9 bytes, its header alone takes 16"),
-        (
-            idx_bytes([2, 2, 2], bytes(7)),
-            "announces 2 x 2 x 2 values, one byte each, but 7 bytes follow",
-        ),
-        (
-            idx_bytes([2, 2, 2], bytes(9)),
-            "announces 2 x 2 x 2 values, one byte each, but 9 bytes follow",
-        ),
-        (idx_bytes([0, 28, 28], b""), "announces 0 x 28 x 28 values"),
-        (gzip.compress(idx_bytes([1, 1, 1], b"x"))[:-1], "gzip compression is damaged"),
+        pytest.param(content, sentence, id=name)
+        for name, content, sentence in [
+            ("empty", b"", "begins with 00 00 08 03, this file with nothing"),
+            ("a page", b"<html>", "begins with 00 00 08 03, this file with 3c 68 74 6d"),
+            (
+                "too few dimensions",
+                idx_bytes([4], bytes(4)),
+                "begins with 00 00 08 03, this file with 00 00 08 01",
+            ),
+            (
+                "half a header",
+                idx_bytes([1, 1, 1], b"")[:9],
+                "cut off after 9 bytes, its header alone takes 16",
+            ),
+            (
+                "too few values",
+                idx_bytes([2, 2, 2], bytes(7)),
+                "announces 2 x 2 x 2 values, one byte each, but 7 bytes follow",
+            ),
+            (
+                "too many values",
+                idx_bytes([2, 2, 2], bytes(9)),
+                "announces 2 x 2 x 2 values, one byte each, but 9 bytes follow",
+            ),
+            ("no images", idx_bytes([0, 28, 28], b""), "announces 0 x 28 x 28 values"),
+            (
+                "cut off",
+                gzip.compress(idx_bytes([1, 1, 1], b"x"))[:-1],
+                "gzip compression is damaged",
+            ),
+        ]
     ],
 )
 def test_the_sentence_says_what_was_found_and_what_is_right(tmp_path, content, sentence):
