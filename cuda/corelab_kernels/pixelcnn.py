@@ -284,18 +284,16 @@ def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device, few: bool
     if not memory:
         raise StorageError(_TOO_LARGE)
     net, most = Sizes(*sizes), (kernels.most_shared - own) // itemsize // ALIGN * ALIGN
-    start = _size(_rows(net))
+    start, shared = _size(_rows(net)), most * itemsize + own
     for blocks in _CLUSTERS if few and kernels.has_clusters else (1,):
         kept = _size([(count(net) - start) // blocks])
         if kept + _NEAR // itemsize > most:
             continue
-        shared = most * itemsize + own
         at_once = kernels.multiprocessors
         if blocks > 1:
             at_once = kernels.clusters(name, _BLOCK, shared=shared, cluster=blocks)
         if at_once:
             return _Team(blocks, kept, start, shared, most - kept, at_once, tuple(memory))
-    shared = most * itemsize + own
     return _Team(1, 0, 0, shared, most, kernels.multiprocessors, tuple(memory))
 
 
