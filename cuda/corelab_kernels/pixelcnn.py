@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from ctypes import c_double, c_float, c_int32, c_int64, c_void_p
 from dataclasses import astuple, dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -184,57 +184,51 @@ _library.define(
 )
 
 
+class _Operands(NamedTuple):
+    """What the operator is called with, besides the sizes of the network."""
+
+    weights: Tensor
+    context: Tensor
+    uniforms: Tensor
+    symbols: Tensor
+    given: int
+    temperature: float
+    top_k: int
+
+
 def _on_cpu(
-    sizes: Sequence[int],
-    weights: Tensor,
-    context: Tensor,
-    uniforms: Tensor,
-    symbols: Tensor,
-    given: int,
-    temperature: float,
-    top_k: int,
-    record: Tensor | None = None,
+    sizes: Sequence[int], *operands: Any, record: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    _check(Sizes(*sizes), weights, context, uniforms, symbols, given, temperature, top_k)
-    drawn, failed = symbols.clone(), symbols.new_zeros(len(uniforms))
-    operands = (sizes, weights, context, uniforms, drawn, failed, given, temperature, top_k)
-    task = _task_of(*operands, record)
-    call = _twin()["pixelcnn_sample32" if uniforms.dtype == torch.float32 else "pixelcnn_sample64"]
+    o = _Operands(*operands)
+    _check(Sizes(*sizes), o)
+    drawn, failed = o.symbols.clone(), o.symbols.new_zeros(len(o.uniforms))
+    task = _task_of(sizes, o, drawn, failed, record)
+    call = _twin()[f"pixelcnn_sample{8 * o.uniforms.itemsize}"]
     if call(ctypes.byref(task), torch.get_num_threads()):
         raise StorageError(_TOO_LARGE)
     return drawn, failed
 
 
-def _on_gpu(
-    sizes: Sequence[int],
-    weights: Tensor,
-    context: Tensor,
-    uniforms: Tensor,
-    symbols: Tensor,
-    given: int,
-    temperature: float,
-    top_k: int,
-) -> tuple[Tensor, Tensor]:
-    _check(Sizes(*sizes), weights, context, uniforms, symbols, given, temperature, top_k)
-    name, n = f"pixelcnn_sample{8 * uniforms.itemsize}", len(uniforms)
+def _on_gpu(sizes: Sequence[int], *operands: Any) -> tuple[Tensor, Tensor]:
+    o = _Operands(*operands)
+    _check(Sizes(*sizes), o)
+    n, device, itemsize = len(o.uniforms), o.uniforms.device, o.uniforms.itemsize
     if not n:
-        return symbols.clone(), symbols.new_zeros(0)
-    few = n <= _kernels(uniforms.device).multiprocessors
-    team = _team(tuple(sizes), uniforms.itemsize, uniforms.device, few)
+        return o.symbols.clone(), o.symbols.new_zeros(0)
+    kernels = _kernels(device)
+    team = _team(tuple(sizes), itemsize, device, n <= kernels.multiprocessors)
     plan = team.plan(n)
     blocks = -(-n // plan.images) * team.blocks
-    drawn = symbols.repeat(team.blocks, 1, 1, 1, 1)  # each block has its own
-    failed = symbols.new_zeros(team.blocks, n)
-    task = _task_of(
-        sizes, weights, context, uniforms, drawn, failed, given, temperature, top_k, None
-    )
+    drawn = o.symbols.repeat(team.blocks, 1, 1, 1, 1)  # each block has its own
+    failed = o.symbols.new_zeros(team.blocks, n)
+    task = _task_of(sizes, o, drawn, failed)
     try:
-        workspace = uniforms.new_empty(blocks, plan.size)
+        workspace = o.uniforms.new_empty(blocks, plan.size)
     except torch.OutOfMemoryError as error:
         raise StorageError(_TOO_LARGE) from error
-    operands = task, plan, c_void_p(workspace.data_ptr())
+    name, memory = f"pixelcnn_sample{8 * itemsize}", c_void_p(workspace.data_ptr())
     options = {"shared": team.shared, "cluster": team.blocks}
-    _kernels(uniforms.device).launch(name, blocks, _BLOCK, *operands, **options)
+    kernels.launch(name, blocks, _BLOCK, task, plan, memory, **options)
     return drawn[0], failed[0]
 
 
@@ -276,13 +270,7 @@ def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device, few: bool
     would have to do if every multiprocessor draws images of its own.
     """
     kernels, name = _kernels(device), f"pixelcnn_sample{8 * itemsize}"
-    needs = torch.zeros(1 + _GROUP, dtype=torch.int64, device=device)
-    operands = _Network(*sizes), c_int32(_GROUP), c_void_p(needs.data_ptr())
-    kernels.launch(f"pixelcnn_needs{8 * itemsize}", 1, 1, *operands)
-    own, *memory = needs.tolist()  # the GPU knows it itself
-    memory = [numbers for numbers in memory if numbers <= _MOST]
-    if not memory:
-        raise StorageError(_TOO_LARGE)
+    own, memory = _needs(sizes, itemsize, device)
     net, most = Sizes(*sizes), (kernels.most_shared - own) // itemsize // ALIGN * ALIGN
     start, shared = _size(_rows(net)), most * itemsize + own
     for blocks in _CLUSTERS if few and kernels.has_clusters else (1,):
@@ -293,21 +281,31 @@ def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device, few: bool
         if blocks > 1:
             at_once = kernels.clusters(name, _BLOCK, shared=shared, cluster=blocks)
         if at_once:
-            return _Team(blocks, kept, start, shared, most - kept, at_once, tuple(memory))
-    return _Team(1, 0, 0, shared, most, kernels.multiprocessors, tuple(memory))
+            return _Team(blocks, kept, start, shared, most - kept, at_once, memory)
+    return _Team(1, 0, 0, shared, most, kernels.multiprocessors, memory)
 
 
-def _fake(
-    sizes: Sequence[int],
-    weights: Tensor,
-    context: Tensor,
-    uniforms: Tensor,
-    symbols: Tensor,
-    given: int,
-    temperature: float,
-    top_k: int,
-) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(symbols), symbols.new_empty(len(uniforms))
+@cache
+def _needs(
+    sizes: tuple[int, ...], itemsize: int, device: torch.device
+) -> tuple[int, tuple[int, ...]]:
+    """Bytes of a block's object, and numbers of its memory for 1, 2, … images.
+
+    The GPU says so, and is waited for, which cannot be done while a CUDA graph is captured.
+    """
+    needs = torch.zeros(1 + _GROUP, dtype=torch.int64, device=device)
+    operands = _Network(*sizes), c_int32(_GROUP), c_void_p(needs.data_ptr())
+    _kernels(device).launch(f"pixelcnn_needs{8 * itemsize}", 1, 1, *operands)
+    own, *memory = needs.tolist()
+    fit = tuple(numbers for numbers in memory if numbers <= _MOST)
+    if not fit:
+        raise StorageError(_TOO_LARGE)
+    return own, fit
+
+
+def _fake(sizes: Sequence[int], *operands: Any) -> tuple[Tensor, Tensor]:
+    o = _Operands(*operands)
+    return torch.empty_like(o.symbols), o.symbols.new_empty(len(o.uniforms))
 
 
 _library.impl("pixelcnn_sample", _on_cpu, "CPU")
@@ -322,44 +320,32 @@ def _twin() -> ctypes.CDLL:
 
 def _task_of(
     sizes: Sequence[int],
-    weights: Tensor,
-    context: Tensor,
-    uniforms: Tensor,
+    o: _Operands,
     drawn: Tensor,
     failed: Tensor,
-    given: int,
-    temperature: float,
-    top_k: int,
-    record: Tensor | None,
+    record: Tensor | None = None,
 ) -> ctypes.Structure:
     """`Task` of pixelcnn.h."""
-    strides = [0 if n == 1 else s for n, s in zip(context.shape, context.stride(), strict=True)]
-    return _TASKS[uniforms.dtype](
+    by_size = zip(o.context.shape, o.context.stride(), strict=True)
+    strides = [0 if n == 1 else stride for n, stride in by_size]
+    return _TASKS[o.uniforms.dtype](
         _Network(*sizes),
-        weights.data_ptr(),
-        context.data_ptr(),
+        o.weights.data_ptr(),
+        o.context.data_ptr(),
         *strides[:3],
-        uniforms.data_ptr(),
+        o.uniforms.data_ptr(),
         drawn.data_ptr(),
-        len(uniforms),
-        given,
-        temperature,
-        top_k,
+        len(o.uniforms),
+        o.given,
+        o.temperature,
+        o.top_k,
         None if record is None else record.data_ptr(),
         failed.data_ptr(),
     )
 
 
-def _check(
-    net: Sizes,
-    weights: Tensor,
-    context: Tensor,
-    uniforms: Tensor,
-    symbols: Tensor,
-    given: int,
-    temperature: float,
-    top_k: int,
-) -> None:
+def _check(net: Sizes, operands: _Operands) -> None:
+    weights, context, uniforms, symbols, given, temperature, top_k = operands
     for name, size in zip(Sizes.__dataclass_fields__, astuple(net), strict=True):
         least = 0 if name in ("kind", "components") else 1
         _fits(name, size, size >= least, f"at least {least}")

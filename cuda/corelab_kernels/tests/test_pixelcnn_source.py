@@ -159,11 +159,15 @@ def gpu(drive, monkeypatch):
         driver.driver_has(multiprocessors, shared, clusters)
         kernels = Kernels(Path("pixelcnn.cu"), torch.device("cuda", 0))
         monkeypatch.setattr(pixelcnn, "_kernels", lambda device: kernels)
-        pixelcnn._team.cache_clear()
+        forget()
         return driver
 
+    def forget():
+        pixelcnn._team.cache_clear()
+        pixelcnn._needs.cache_clear()
+
     yield put
-    pixelcnn._team.cache_clear()
+    forget()
 
 
 def room(sizes, itemsize, blocks):
@@ -222,8 +226,11 @@ def test_what_runs_on_a_gpu_draws_the_images_of_a_cpu_thread_by_thread(
 @pytest.mark.compiled
 def test_more_images_than_multiprocessors_are_drawn_by_blocks_of_their_own(gpu):
     sizes = tuple(astuple(pack(Gated((1, 28, 28), 256, layers=7, channels=64), 0, None)[0]))
-    gpu(132, 227 << 10)
-    few, many = (pixelcnn._team(sizes, 4, torch.device("cpu"), few) for few in (True, False))
+    driver = gpu(132, 227 << 10)
+    few = pixelcnn._team(sizes, 4, torch.device("cpu"), True)
+    assert b"pixelcnn_needs32" in driver.driver_said()
+    many = pixelcnn._team(sizes, 4, torch.device("cpu"), False)
+    assert not driver.driver_said()  # so it may be while a CUDA graph is captured
     assert (few.blocks, few.at_once, many.blocks, many.at_once) == (4, 33, 1, 132)
     assert few.kept
     assert not many.kept
@@ -299,11 +306,12 @@ def test_pytorch_finds_nothing_wrong_with_the_operator_on_a_gpu():
 
 
 @pytest.mark.gpu
-def test_a_cuda_graph_draws_anew_from_new_uniforms():
-    net, labels = made("gated")
-    kernel, labels = Kernel(net.cuda()), labels.cuda()
-    u = torch.rand(11, *net.shape).cuda()
-    kernel(u, labels=labels)  # compiles
+@pytest.mark.parametrize("images", [3, 300])
+def test_a_cuda_graph_draws_anew_from_new_uniforms(images):
+    net, _ = made("gated")
+    kernel, labels = Kernel(net.cuda()), torch.arange(images).cuda() % 3
+    u = torch.rand(images, *net.shape).cuda()
+    kernel(u[:3], labels=labels[:3])  # compiles
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         drawn = kernel(u, labels=labels)
