@@ -197,12 +197,15 @@ class Kernels:
     def clusters(self, name: str, threads: int, *, shared: int, cluster: int) -> int:
         """How many clusters of so many blocks, for a `launch` of them, the GPU has room for.
 
-        `LaunchError` if the driver refuses to tell.
+        0 if the driver refuses to tell.
         """
         count = c_int()
-        with self._starting(name, shared) as function:
-            launch = _launch(cluster, threads, shared, cluster)
-            self._call("cuOccupancyMaxActiveClusters", byref(count), function, byref(launch))
+        try:
+            with self._starting(name, shared) as function:
+                launch = _launch(cluster, threads, shared, cluster)
+                self._call("cuOccupancyMaxActiveClusters", byref(count), function, byref(launch))
+        except LaunchError:
+            return 0
         return count.value
 
     @contextmanager

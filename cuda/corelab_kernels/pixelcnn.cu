@@ -3,7 +3,8 @@
 // If the weights that pixels take fit into the shared memory of so many blocks, each of them keeps
 // its columns of every product there: they are read once for all pixels. The sums of a product are
 // written to all blocks, and everything else each does for itself, so that they wait for each other
-// only once for a product. Else a team is one block, and weights come through the second cache.
+// only once for a product. Else a team is one block, and weights come through the second cache. So
+// do those of products whose columns cannot be shared out, which each block adds up for itself.
 //
 // A thread of a product has one column or two and some of the rows. What all threads know alike,
 // such as where everything is, is in shared memory, and so is what is needed most of a block's
@@ -37,24 +38,34 @@ template <class T, int32 N> struct alignas(N * sizeof(T)) Several {
 // Numbers that are read at once.
 template <class T> constexpr int32 WIDE = 16 / sizeof(T);
 
-// What a block has of a product: some columns, which are shared out if they can be in equal parts.
+// The blocks of a cluster, 2^SHIFT of them, and which one this is.
+struct Blocks {
+    int32 rank, shift;
+
+    __device__ int32 count() const { return 1 << shift; }
+    __device__ bool share_out(int32 columns) const { return columns % count() == 0; }
+};
+
+// What a block adds up of a product: its columns, or all if they cannot be shared out equally.
 struct Part {
     int32 first, n;
 
-    __device__ Part(int32 columns, int32 rank, int32 blocks) {
-        const bool equal = columns % blocks == 0;
-        n = equal ? columns / blocks : columns;
-        first = equal ? rank * n : 0;
+    __device__ Part(int32 columns, const Blocks& blocks) {
+        const bool equal = blocks.share_out(columns);
+        n = equal ? columns >> blocks.shift : columns;
+        first = equal ? blocks.rank * n : 0;
     }
 };
 
 // The weights of pixels in shared memory: of each product, a block's columns, WIDE terms at a time.
 template <class T> struct Weights {
-    int32 rank, blocks;
+    Blocks blocks;
     const T* from;  // the weights from here on are kept, null: none
 
+    // Whether those of P are: if they can be shared out, and then begin where WIDE can be read.
     __device__ bool keep(const Product<T>& p) const {
-        return from && p.w >= from && p.n % blocks == 0;
+        if (!from || p.w < from || !blocks.share_out(p.n)) return false;
+        return ((p.w - from) >> blocks.shift) % WIDE<T> == 0;
     }
     // Where term K of column N is, of so many TERMS and COLUMNS.
     __device__ static int32 at(int32 k, int32 n, int32 terms, int32 columns) {
@@ -63,7 +74,7 @@ template <class T> struct Weights {
         return whole ? group * columns + n * WIDE<T> + k - group : k * columns + n;
     }
     __device__ T* place(const T* w) const {
-        return reinterpret_cast<T*>(shared_memory()) + (w - from) / blocks;
+        return reinterpret_cast<T*>(shared_memory()) + ((w - from) >> blocks.shift);
     }
 };
 
@@ -74,7 +85,7 @@ template <class T> struct Loader {
 
     __device__ void product(const Product<T>& p) const {
         if (!weights.keep(p)) return;
-        const Part part(p.n, weights.rank, weights.blocks);
+        const Part part(p.n, weights.blocks);
         T* const w = weights.place(p.w);
         for (int32 i = threadIdx.x; i < p.k * part.n; i += blockDim.x) {
             const int32 k = i / part.n, n = i % part.n;
@@ -98,10 +109,11 @@ template <class T> struct Members {
 
     // Where block RANK has what is at P in the memory of this one.
     __device__ T* in(T* p, int32 rank) const {
-        if (rank == weights.rank) return p;
+        const int32 own = weights.blocks.rank;
+        if (rank == own) return p;
         const T* const near = memory.near.base;
         if (near <= p && p < near + memory.room) return in_block(p, rank);
-        return p + (rank - weights.rank) * size;
+        return p + (rank - own) * size;
     }
 
     template <bool ALIGNED> __device__ static Several<T, WIDE<T>> wide(const T* p) {
@@ -193,7 +205,10 @@ template <class T> struct Members {
             }
         }
 
-        for (int32 rank = 0; rank < weights.blocks; ++rank) {
+        // what every block adds up, or goes on adding to, it needs alone
+        const bool own = part.n == p.n || p.unfinished;
+        for (int32 rank = 0; rank < weights.blocks.count(); ++rank) {
+            if (own && rank != weights.blocks.rank) continue;
             T* const y = in(p.y, rank);
 #pragma unroll
             for (int32 i = 0; i < M; ++i) {
@@ -205,8 +220,9 @@ template <class T> struct Members {
 
     // Which of the members that add up P this thread is, if whole warps before it do something else.
     __device__ int32 member(const Product<T>& p) const {
-        const int32 busy = (p.beside * p.images / weights.blocks + 31) / 32 * 32 % (int32)blockDim.x;
-        const int32 i = threadIdx.x - busy;
+        if (!p.beside) return threadIdx.x;
+        const int32 columns = (p.beside * p.images) >> weights.blocks.shift;
+        const int32 i = threadIdx.x - (columns + 31) / 32 * 32 % (int32)blockDim.x;
         return i < 0 ? i + blockDim.x : i;
     }
 
@@ -245,10 +261,10 @@ template <class T> struct Members {
         else tiles<KEPT ? 1 : COLUMNS<T>, KEPT>(p, part);
     }
 
-    // Not inlined: a copy for each of the layers' products would take minutes to compile.
-    __device__ __noinline__ void product(const Product<T>& given) const {
-        const Product<T> p = given;
-        const Part part(p.n, weights.rank, weights.blocks);
+    // Not inlined: a copy for each of the layers' products would take minutes to compile. P comes in
+    // registers, not by an address that each thread would have to write it to.
+    __device__ __noinline__ void product(const Product<T> p) const {
+        const Part part(p.n, weights.blocks);
         if (weights.keep(p)) add_up<true>(p, part);
         else add_up<false>(p, part);
     }
@@ -264,7 +280,7 @@ template <class T> struct Members {
     }
     __device__ void sync() const { __syncthreads(); }
     __device__ void share() const {
-        if (weights.blocks > 1) sync_cluster();
+        if (weights.blocks.shift) sync_cluster();
         else __syncthreads();
     }
 };
@@ -284,18 +300,20 @@ __device__ const Sampler<T, Team>& sampler(void* place, const Team& team, const 
 
 template <class T> __device__ void sample(Task<T> task, const Plan& plan, T* workspace) {
     const Network& net = task.net;
-    const int32 rank = cluster_rank(), blocks = cluster_size();
+    const int32 rank = cluster_rank(), count = cluster_size();
+    int32 shift = 0;
+    while (1 << shift < count) ++shift;
     T* const near = reinterpret_cast<T*>(shared_memory()) + plan.kept;
     void* const object = near + plan.room;
 
-    const int32 first = (int32)blockIdx.x / blocks * plan.images;
+    const int32 first = ((int32)blockIdx.x >> shift) * plan.images;
     const int32 images = smaller(plan.images, task.images - first);
     const int64 all = (int64)task.images * net.channels * net.height * net.width;
     task.symbols += rank * all;  // each block draws for itself
     task.failed += rank * task.images;
     const Memory<T> memory = {{near, 0}, {workspace + blockIdx.x * plan.size, 0}, plan.room};
 
-    Weights<T> weights = {rank, blocks, nullptr};
+    Weights<T> weights = {{rank, shift}, nullptr};
     if (plan.kept) {
         weights.from = task.weights + plan.from;
         const Loader<T> loader = {weights};
@@ -303,7 +321,7 @@ template <class T> __device__ void sample(Task<T> task, const Plan& plan, T* wor
     }
     const Members<T> members = {weights, memory, plan.size};
     sampler(object, members, task, memory, first, images).run();
-    if (blocks > 1) sync_cluster();  // nobody is gone as long as somebody writes to it
+    if (shift) sync_cluster();  // nobody is gone as long as somebody writes to it
 }
 
 // The bytes of a block's object, and numbers of its memory for one image, for two, … up to MOST.

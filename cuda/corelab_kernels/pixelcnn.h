@@ -8,8 +8,9 @@
 //
 // A team's blocks each have all of its memory, and do all but products for themselves: what a
 // member writes in `each` or `alone`, those of its block may read behind the next `sync`. Of a
-// product every block writes a part, to all blocks' memories: all may read it behind the next
-// `share`, and what a product writes to, none may have touched since the last one. A team says with
+// product every block writes a part, to all blocks' memories, or all, to its own: all may read it
+// behind the next `share`, and what a product writes to, none may have touched since the last one,
+// but for products that it goes on with. A team says with
 // AHEAD whether some of its memory is near, so that it pays to copy there what is soon needed.
 //
 // A sum is taken in the order that is written here, one fma for each term, so the images depend
@@ -81,14 +82,16 @@ template <class T> struct Memory {
 };
 
 // The last rows of a map, between margins of zeros: [image][row][left + wide + right][channel], of
-// which the last WIDE columns are kept.
+// which all columns are kept or the last WINDOW.
 template <class T> struct Rows {
     T* origin;  // column 0 of the first row of the first image
     int32 kept, wide, channels;
     int64 row, image;  // strides
 
     CORELAB_HD T* at(int32 y, int32 x) const {
-        return origin + (y % kept) * row + (int64)(x % wide) * channels;
+        const int32 line = kept == 1 ? 0 : y % kept;  // a division takes long on a GPU
+        const int32 column = wide == WINDOW ? x % WINDOW : x;
+        return origin + line * row + (int64)column * channels;
     }
 };
 
@@ -105,6 +108,7 @@ template <class T> struct Product {
     const T* extra;
     int64 extra_image, extra_place;
     int32 beside;  // so many columns of another product may be added up meanwhile
+    bool unfinished;  // another product goes on with the sums
 
     CORELAB_HD const T* start(int32 image, int32 place) const {
         return extra ? extra + image * extra_image + place * extra_place : extra;
@@ -228,6 +232,7 @@ template <class T, class Team> class Sampler {
             if (r < 0) continue;
             p.a = map.at(r, x) + shift * map.channels;
             p.w = w;
+            p.unfinished = r + 1 < y + count;
             team.product(p);
             p.bias = p.extra = nullptr;
             begun = true;
@@ -601,9 +606,14 @@ template <class T, class Team> class Sampler {
             highest[i] = most;
         });
         team.sync();
+        team.each(images, 1, n, [=](int32 i, int32, int32 l) {
+            p[i * n + l] = exp(p[i * n + l] - highest[i]);
+        });
+        team.sync();
         team.each(images, 1, chunks, [=](int32 i, int32, int32 j) {
-            T *const chunk = p + i * n + j * CHUNK, part[CHUNK];
-            for (int32 l = 0; l < CHUNK; ++l) part[l] = chunk[l] = exp(chunk[l] - highest[i]);
+            const T* const chunk = p + i * n + j * CHUNK;
+            T part[CHUNK];
+            for (int32 l = 0; l < CHUNK; ++l) part[l] = chunk[l];
             for (int32 w = CHUNK / 2; w; w /= 2) {
                 for (int32 l = 0; l < w; ++l) part[l] = part[l] + part[l + w];
             }

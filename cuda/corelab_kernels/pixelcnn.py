@@ -209,26 +209,25 @@ def _on_cpu(
     return drawn, failed
 
 
-def _on_gpu(sizes: Sequence[int], *operands: Any) -> tuple[Tensor, Tensor]:
-    o = _Operands(*operands)
+def _on_gpu(sizes: Sequence[int], *given: Any) -> tuple[Tensor, Tensor]:
+    o = _Operands(*given)
     _check(Sizes(*sizes), o)
     n, device, itemsize = len(o.uniforms), o.uniforms.device, o.uniforms.itemsize
     if not n:
         return o.symbols.clone(), o.symbols.new_zeros(0)
     kernels = _kernels(device)
     team = _team(tuple(sizes), itemsize, device, n <= kernels.multiprocessors)
-    plan = team.plan(n)
+    plan, shared = team.plan(n)
     blocks = -(-n // plan.images) * team.blocks
-    drawn = o.symbols.repeat(team.blocks, 1, 1, 1, 1)  # each block has its own
-    failed = o.symbols.new_zeros(team.blocks, n)
-    task = _task_of(sizes, o, drawn, failed)
     try:
+        drawn = o.symbols.repeat(team.blocks, 1, 1, 1, 1)  # each block has its own
+        failed = o.symbols.new_zeros(team.blocks, n)
         workspace = o.uniforms.new_empty(blocks, plan.size)
     except torch.OutOfMemoryError as error:
         raise StorageError(_TOO_LARGE) from error
-    name, memory = f"pixelcnn_sample{8 * itemsize}", c_void_p(workspace.data_ptr())
-    options = {"shared": team.shared, "cluster": team.blocks}
-    kernels.launch(name, blocks, _BLOCK, task, plan, memory, **options)
+    name = f"pixelcnn_sample{8 * itemsize}"
+    operands = _task_of(sizes, o, drawn, failed), plan, c_void_p(workspace.data_ptr())
+    kernels.launch(name, blocks, _BLOCK, *operands, shared=shared, cluster=team.blocks)
     return drawn[0], failed[0]
 
 
@@ -246,20 +245,27 @@ class _Team:
     """Numbers that each keeps of the weights of pixels: all, or none."""
     start: int
     """Where these weights begin."""
-    shared: int
-    """Bytes of a block's shared memory."""
+    own: int
+    """Bytes of shared memory that a block takes for what it knows."""
     room: int
     """Numbers that it has room for besides."""
+    itemsize: int
+    """Bytes of a number."""
     at_once: int
     """Teams that the GPU has room for."""
     memory: tuple[int, ...]
     """Numbers that a block needs to draw 1, 2, … images."""
 
-    def plan(self, images: int) -> _Plan:
-        """For so many images: as few at a time as all teams of the GPU can draw at once."""
+    def plan(self, images: int) -> tuple[_Plan, int]:
+        """For so many images: as few at a time as all teams of the GPU can draw at once.
+
+        And the bytes of a block's shared memory: what it leaves is a cache.
+        """
         group = min(-(-images // self.at_once), len(self.memory))
         size = self.memory[group - 1]
-        return _Plan(group, self.kept, min(self.room, size), self.start, size)
+        room = min(self.room, size)
+        shared = self.own + (self.kept + room) * self.itemsize
+        return _Plan(group, self.kept, room, self.start, size), shared
 
 
 @cache
@@ -281,8 +287,9 @@ def _team(sizes: tuple[int, ...], itemsize: int, device: torch.device, few: bool
         if blocks > 1:
             at_once = kernels.clusters(name, _BLOCK, shared=shared, cluster=blocks)
         if at_once:
-            return _Team(blocks, kept, start, shared, most - kept, at_once, memory)
-    return _Team(1, 0, 0, shared, most, kernels.multiprocessors, memory)
+            room = most - kept
+            return _Team(blocks, kept, start, own, room, itemsize, at_once, memory)
+    return _Team(1, 0, 0, own, most, itemsize, kernels.multiprocessors, memory)
 
 
 @cache

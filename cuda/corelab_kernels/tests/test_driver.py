@@ -119,8 +119,7 @@ def test_a_launch_that_is_refused_is_told_in_a_sentence(driver):
         with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuLaunchKernelEx: {words}\)$"):
             launch(kernels)
     driver.driver_refuses(b"cuOccupancyMaxActiveClusters", 2)
-    with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuOccupancyMaxActiveClusters: out of"):
-        kernels.clusters("place", 32, shared=0, cluster=2)
+    assert kernels.clusters("place", 32, shared=0, cluster=2) == 0
     driver.driver_has(80, 163 << 10, 0)
     with pytest.raises(nvidia.LaunchError, match=rf"{begins}cuLaunchKernelEx: cluster misconfig"):
         launch(kernels, blocks=4, cluster=2)

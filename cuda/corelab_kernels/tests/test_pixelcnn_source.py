@@ -234,8 +234,8 @@ def test_more_images_than_multiprocessors_are_drawn_by_blocks_of_their_own(gpu):
     assert (few.blocks, few.at_once, many.blocks, many.at_once) == (4, 33, 1, 132)
     assert few.kept
     assert not many.kept
-    assert [few.plan(n).images for n in (1, 33, 34, 132)] == [1, 1, 2, 4]
-    assert [many.plan(n).images for n in (133, 4096)] == [2, 8]
+    assert [few.plan(n)[0].images for n in (1, 33, 34, 132)] == [1, 1, 2, 4]
+    assert [many.plan(n)[0].images for n in (133, 4096)] == [2, 8]
 
 
 @pytest.mark.compiled
@@ -276,19 +276,22 @@ def test_a_gpu_draws_the_images_of_the_cpu(name):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("images", [11, 100])
 @pytest.mark.parametrize("blocks", [2, 4, 8])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_blocks_of_a_cluster_of_a_gpu_draw_the_images_of_the_cpu(name, blocks, monkeypatch):
+def test_blocks_of_a_cluster_of_a_gpu_draw_the_images_of_the_cpu(name, blocks, images, monkeypatch):
+    """Of 100 images, those clusters have several each."""
     net, labels = made(name)
     _, components, drawing, dtype = NETWORKS[name]
-    u = torch.rand(11, *net.shape, dtype=dtype)
-    images = Kernel(net, components)(u, labels=labels, **drawing)
+    labels = labels if labels is None else torch.arange(images) % 3
+    u = torch.rand(images, *net.shape, dtype=dtype)
+    expected = Kernel(net, components)(u, labels=labels, **drawing)
     monkeypatch.setattr(pixelcnn, "_CLUSTERS", (blocks,))
     pixelcnn._team.cache_clear()
     labels = labels if labels is None else labels.cuda()
     drawn = Kernel(net.cuda(), components)(u.cuda(), labels=labels, **drawing)
     pixelcnn._team.cache_clear()
-    assert torch.equal(drawn.cpu(), images)
+    assert torch.equal(drawn.cpu(), expected)
 
 
 def operands_on_gpu():
