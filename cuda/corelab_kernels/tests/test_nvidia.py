@@ -65,9 +65,7 @@ def test_sources_compile_for_each_gpu_and_spill_no_register(name, capability, tm
                 end="",
             )
     assert len(kernels) == {"sampling.cu": 6, "pixelcnn.cu": 4}[name]
-    spilled = {function[0]: function[2:4] for function in functions if function[2:4] != ("0", "0")}
-    assert sum(int(stores) for stores, _ in spilled.values()) <= 64  # what no product needs
-    assert not [function for function in spilled if "product" in function]
+    assert not [function[0] for function in functions if function[2:4] != ("0", "0")]
 
 
 def test_both_compilers_make_code_for_a_gpu_and_keep_it(compiler, tmp_path):
