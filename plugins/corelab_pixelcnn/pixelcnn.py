@@ -102,7 +102,7 @@ class PixelCNN(Saved):
             "steps": 60_000,
             "algorithm.patch": 2,
             "algorithm.batch_size": 8,
-            "algorithm.lr": 6e-3,
+            "algorithm.lr": 3e-3,
         },
         "mnist": {
             "steps": 60_000,
@@ -115,7 +115,7 @@ class PixelCNN(Saved):
             "steps": 60_000,
             "algorithm.patch": 2,
             "algorithm.batch_size": 8,
-            "algorithm.lr": 6e-3,
+            "algorithm.lr": 3e-3,
         },
     }
     update: ClassVar[UpdateConfig] = UpdateConfig(ema=0.05, clip=1.0)
