@@ -7,11 +7,11 @@
 // same member's if images, places and n are the same.
 //
 // A team's blocks each have all of its memory, and do all but products for themselves: what a
-// member writes in `each` or `alone`, those of its block may read behind the next `sync`. Of a
-// product every block writes a part, to all blocks' memories, or all, to its own: all may read it
-// behind the next `share`, and what a product writes to, none may have touched since the last one,
-// but for products that it goes on with. A team says with
-// AHEAD whether some of its memory is near, so that it pays to copy there what is soon needed.
+// member writes in `each` or `alone`, those of its block may read behind the next `sync`. A product
+// is written by a part of it from each block, to all blocks' memories, or by each block to its own.
+// It may be read behind the next `share`; and what it is written to, none may have touched since the
+// last one, but for products that it goes on with. A team says with AHEAD whether some of its memory
+// is near, so that it pays to copy there what is soon needed.
 //
 // A sum is taken in the order that is written here, one fma for each term, so the images depend
 // neither on the team nor on the size of the group.
