@@ -108,7 +108,7 @@ class PixelCNN(Saved):
             "steps": 60_000,
             "algorithm.likelihood": "bernoulli",
             "algorithm.batch_size": 8,
-            "algorithm.lr": 6e-3,
+            "algorithm.lr": 3e-3,
             "model.channels": 32,
         },
         "images": {
