@@ -43,7 +43,7 @@ struct Blocks {
     int32 rank, shift;
 
     __device__ int32 count() const { return 1 << shift; }
-    __device__ bool share_out(int32 columns) const { return columns % count() == 0; }
+    __device__ bool share_out(int32 columns) const { return !(columns & (count() - 1)); }
 };
 
 // What a block adds up of a product: its columns, or all if they cannot be shared out equally.
