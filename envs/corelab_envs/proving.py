@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from hashlib import sha256
 from typing import Any, Literal, Self, TypeAlias
@@ -43,7 +44,7 @@ class Spaces:
         return spaces.Discrete(self.max_actions)
 
 
-class ProvingTask:
+class ProvingTask(ABC):
     """Proving as a task, one inference at a time, where some theorems are only for measuring."""
 
     name: str
@@ -62,9 +63,9 @@ class ProvingTask:
         self.single_observation_space = self._options.observation_space()
         self.single_action_space = self._options.action_space()
 
+    @abstractmethod
     def _checked_options(self, measured: bool) -> Any:
         """What its environments are told. `DataError` if that leaves them nothing to prove."""
-        raise NotImplementedError
 
     @property
     def measured(self) -> Self:
